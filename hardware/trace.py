@@ -1,0 +1,60 @@
+"""`Trace`: what a simulated chip did, and the only input of energy and latency."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Counters:
+    """Events per sample, step and core: int64[batch, steps, cores].
+
+    synops: synapses that a spike reached. updates: neurons updated. spikes: spikes sent.
+    packets: messages that leave a core (one per target core). hops: links they cross.
+    injected: int64[batch, steps], input events that enter the chip from outside.
+    """
+
+    synops: NDArray[np.int64]
+    updates: NDArray[np.int64]
+    spikes: NDArray[np.int64]
+    packets: NDArray[np.int64]
+    hops: NDArray[np.int64]
+    injected: NDArray[np.int64]
+
+    NAMES = ("synops", "updates", "spikes", "packets", "hops")
+
+    def totals(self) -> dict[str, float]:
+        """Mean per sample of each counter."""
+        table = {n: float(getattr(self, n).sum(axis=(1, 2)).mean()) for n in (*self.NAMES,)}
+        table["injected"] = float(self.injected.sum(axis=1).mean())
+        return table
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Result of simulating a batch.
+
+    spikes: population -> uint8[steps, batch, n], the input population included.
+    probes: (population, variable) -> int32[steps, batch, n], after reset, where asked for.
+    decision: int64[batch] class per sample. scores: int64[batch, classes], what decided.
+    steps covers the sample plus the pipeline depth of the program.
+    """
+
+    chip: str
+    dt: float
+    spikes: Mapping[str, NDArray[np.uint8]]
+    probes: Mapping[tuple[str, str], NDArray[np.int32]]
+    counters: Counters
+    scores: NDArray[np.int64]
+    decision: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decision", self.scores.argmax(axis=1).astype(np.int64))
+
+    @property
+    def steps(self) -> int:
+        return int(self.counters.injected.shape[1])
