@@ -1,0 +1,50 @@
+# Two commands do everything on a fresh machine with Python >= 3.10, git and make:
+#   make demo    sets up .venv, trains on embedded data, deploys to Loihi 2, certifies against Lava
+#   make test    sets up .venv, runs linter, type checker and tests
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+LAVA   := lava-nc==0.10.0
+STAMP  := $(VENV)/.axonport-installed
+DOCS   := $(VENV)/.axonport-docs
+
+.PHONY: demo test lint slow proofs bench docs clean
+
+demo: $(STAMP)
+	$(BIN)/neuro demo --out runs/demo
+
+test: $(STAMP) lint
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(STAMP)
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+
+slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow
+
+proofs: $(STAMP)
+	@set -e; for proof in tests/proofs/*.py; do echo "== $$proof"; $(BIN)/python $$proof; done
+
+bench: $(STAMP)
+	@set -e; for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench; done
+
+docs: $(DOCS)
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+# lava-nc declares Python 3.10 and old pins of its own, so it is installed by itself; what it needs
+# at run time comes with the extra "lava". axonport carries the shim that makes it import.
+$(STAMP): setup.cfg constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "cannot make $(VENV): on Debian, apt-get install python3-venv"; exit 1; }
+	$(PIP) install --quiet -c constraints.txt -e '.[lava,tonic,snntorch,test]'
+	$(PIP) install --quiet --no-deps --ignore-requires-python $(LAVA)
+	@touch $@
+
+$(DOCS): $(STAMP)
+	$(PIP) install --quiet -c constraints.txt -e '.[docs]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
