@@ -1,0 +1,78 @@
+"""axonport: one spiking network, every neuromorphic chip, proven.
+
+The short public list. Everything here loads on first use, so ``import neuro`` stays fast.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+_HOME = {
+    "EventSet": "neuro.events",
+    "Events": "neuro.events",
+    "Network": "neuro.ir",
+    "NeuroError": "neuro.errors",
+    "chain": "neuro.ir",
+    "deploy": "neuro.deploy",
+    "evaluate": "neuro.train.evaluate",
+    "fit": "neuro.train.loop",
+    "load": "neuro.nir",
+    "load_dataset": "neuro.datasets.source",
+    "save": "neuro.nir",
+}
+
+__all__ = [
+    "EventSet",
+    "Events",
+    "Network",
+    "NeuroError",
+    "__version__",
+    "chain",
+    "deploy",
+    "evaluate",
+    "fit",
+    "load",
+    "load_dataset",
+    "save",
+]
+
+if TYPE_CHECKING:
+    from neuro.datasets.source import load_dataset
+    from neuro.deploy import deploy
+    from neuro.errors import NeuroError
+    from neuro.events import Events, EventSet
+    from neuro.ir import Network, chain
+    from neuro.nir import load, save
+    from neuro.train.evaluate import evaluate
+    from neuro.train.loop import fit
+
+    __version__: str
+
+# A checkout without symbolic links (Windows, core.symlinks=false) has a small text file in their place.
+for _link in ("hardware", "datasets"):
+    if (Path(__file__).parent / _link).is_file():
+        raise ImportError(
+            f"neuro/{_link} is a file, but must be a link to ../{_link}. "
+            "Run: git config core.symlinks true && git checkout -- neuro"
+        )
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("axonport")
+    if name in _HOME:
+        # `neuro.deploy` is both a module and its function: the function is what users call
+        value = getattr(import_module(_HOME[name]), name)
+        setattr(sys.modules[__name__], name, value)
+        return value
+    raise AttributeError(f"module 'neuro' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
