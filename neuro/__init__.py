@@ -15,7 +15,7 @@ _HOME = {
     "Network": "neuro.ir",
     "NeuroError": "neuro.errors",
     "chain": "neuro.ir",
-    "deploy": "neuro.deploy",
+    "deploy": "neuro.deployment",
     "evaluate": "neuro.train.evaluate",
     "fit": "neuro.train.loop",
     "load": "neuro.nir",
@@ -40,7 +40,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from neuro.datasets.source import load_dataset
-    from neuro.deploy import deploy
+    from neuro.deployment import deploy
     from neuro.errors import NeuroError
     from neuro.events import Events, EventSet
     from neuro.ir import Network, chain
@@ -67,7 +67,6 @@ def __getattr__(name: str) -> Any:
 
         return version("axonport")
     if name in _HOME:
-        # `neuro.deploy` is both a module and its function: the function is what users call
         value = getattr(import_module(_HOME[name]), name)
         setattr(sys.modules[__name__], name, value)
         return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -16,8 +17,12 @@ ROOT = Path(__file__).parents[1]
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("setuptools", reason="needs setuptools to build without the network")
     out = tmp_path_factory.mktemp("wheel")
+    # a copy, so that building leaves nothing in the checkout and finds nothing stale there
+    source = out / "source"
+    ignore = shutil.ignore_patterns(".git", ".venv", "runs", "build", "*.egg-info", "__pycache__", ".*_cache", "golden")
+    shutil.copytree(ROOT, source, symlinks=True, ignore=ignore)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run([*command, "-w", str(out), str(ROOT)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, "-w", str(out), str(source)], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return next(out.glob("axonport-*.whl"))
 
