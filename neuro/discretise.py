@@ -7,7 +7,20 @@ from typing import NamedTuple
 import numpy as np
 
 from neuro.errors import NetworkError
-from neuro.ir import IF, Array, CubaLI, CubaLIF, Neuron
+from neuro.ir import IF, RULES, Array, CubaLI, CubaLIF, Network, Neuron
+
+
+def _problem(tau: Array, dt: float, rule: str) -> str | None:
+    if not (tau > 0).all():  # also where tau is NaN
+        return f"a time constant must be positive seconds, the smallest is {tau.min():g}"
+    if rule not in RULES:
+        return f"discretisation must be one of {RULES}, got {rule!r}"
+    if rule == "euler" and (dt > tau).any():
+        return (
+            f"explicit Euler with dt {dt:g} s overshoots for a time constant of {tau.min():g} s; "
+            "use discretisation 'exact' or a smaller dt"
+        )
+    return None
 
 
 def decay(tau: Array, dt: float, rule: str) -> Array:
@@ -17,17 +30,32 @@ def decay(tau: Array, dt: float, rule: str) -> Array:
         tau: seconds, positive. dt: seconds. rule: "exact" or "euler".
 
     Raises:
-        NetworkError: under "euler", dt > tau: the step would overshoot and oscillate.
+        NetworkError: another rule; tau not positive; under "euler", dt > tau: the step would
+            overshoot and oscillate.
     """
     tau = np.asarray(tau, dtype=np.float64)
-    if rule == "exact":
-        return np.exp(-dt / tau)
-    if (dt > tau).any():
-        raise NetworkError(
-            f"explicit Euler with dt {dt:g} s is unstable for a time constant of {tau.min():g} s; "
-            "use discretisation 'exact' or a smaller dt"
-        )
-    return 1.0 - dt / tau
+    problem = _problem(tau, dt, rule)
+    if problem:
+        raise NetworkError(problem)
+    with np.errstate(over="ignore"):  # dt / tau beyond float64 is a decay to nothing
+        return np.exp(-dt / tau) if rule == "exact" else 1.0 - dt / tau
+
+
+def check(net: Network) -> None:
+    """Refuse a network whose rule overshoots for some time constant.
+
+    Raises:
+        NetworkError: every such node and constant.
+    """
+    bad = []
+    for name in net.of(Neuron):
+        for constant in ("tau_mem", "tau_syn"):
+            tau = getattr(net.nodes[name], constant, None)
+            problem = None if tau is None else _problem(tau, net.dt, net.discretisation)
+            if problem:
+                bad.append(f"'{name}' {constant}: {problem}")
+    if bad:
+        raise NetworkError("network cannot be stepped", bad)
 
 
 class Coefficients(NamedTuple):
@@ -62,8 +90,15 @@ def tau(decay_per_step: float, dt: float, rule: str = "exact") -> float:
     """Inverse of `decay`: the time constant in seconds that leaves this factor after a step.
 
     Raises:
-        NetworkError: the factor is not in (0, 1).
+        NetworkError: the factor is not in (0, 1), dt is not positive, another rule.
     """
+    bad = []
     if not 0.0 < decay_per_step < 1.0:
-        raise NetworkError(f"a decay per step must lie strictly between 0 and 1, got {decay_per_step!r}")
+        bad.append(f"a decay per step must lie strictly between 0 and 1, got {decay_per_step!r}")
+    if not 0.0 < dt < np.inf:
+        bad.append(f"dt must be positive seconds, got {dt!r}")
+    if rule not in RULES:
+        bad.append(f"discretisation must be one of {RULES}, got {rule!r}")
+    if bad:
+        raise NetworkError("no time constant leaves this decay", bad)
     return -dt / float(np.log(decay_per_step)) if rule == "exact" else dt / (1.0 - decay_per_step)

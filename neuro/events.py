@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +17,45 @@ from numpy.typing import ArrayLike, NDArray
 from neuro.errors import BadEventFile
 
 Shape = tuple[int, ...]
+
+LARGEST = np.iinfo(np.int32).max  # of steps and of channels: both are held as int32
+MAX_DENSE_BYTES = 1 << 32  # a dense array beyond 4 GiB is a mistake in units
+
+
+def _grid_problems(shape: object, steps: object, dt: object) -> list[str]:
+    bad = []
+    sizes: list[Any] = list(shape) if isinstance(shape, tuple) else []
+    whole = bool(sizes) and all(isinstance(n, (int, np.integer)) and n > 0 for n in sizes)
+    if not whole or math.prod(int(n) for n in sizes) > LARGEST:
+        bad.append(f"shape must be a tuple of positive integers, at most {LARGEST} channels, got {shape!r}")
+    if not (isinstance(steps, (int, np.integer)) and 0 < steps <= LARGEST):
+        bad.append(f"steps must be a whole number in 1..{LARGEST}, got {steps!r}")
+    if not (isinstance(dt, (int, float, np.integer, np.floating)) and 0 < dt < math.inf):
+        bad.append(f"dt must be positive seconds, got {dt!r}")
+    return bad
+
+
+def _vector(name: str, value: object, kinds: str, bad: list[str]) -> NDArray[Any]:
+    """The array of a 1-D column of numbers; what is empty may have any dtype."""
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as cause:
+        bad.append(f"{name} cannot be read as an array ({cause})")
+        return np.zeros(0)
+    if array.ndim != 1:
+        bad.append(f"{name} must be a vector, got shape {array.shape}")
+    elif array.size and array.dtype.kind not in kinds:
+        bad.append(f"{name} must hold {'whole' if kinds == 'iu' else 'real'} numbers, got {array.dtype}")
+    return array
+
+
+def step_of(times: NDArray[Any], dt: float) -> NDArray[np.float64]:
+    """Step that an event at each time (seconds, float32) falls into: the floor of time / dt.
+
+    A time is taken up to one unit in the last place of float32 too small: float32(0.007) lies below 7 ms,
+    and a recording with events exactly on the grid would lose half of them to the step before.
+    """
+    return np.floor(times.astype(np.float64) * (1 + 2.0**-23) / dt)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,18 +76,12 @@ class Events:
     dt: float
 
     def __post_init__(self) -> None:
-        t, x = np.asarray(self.t), np.asarray(self.x)
-        n = math.prod(self.shape)
-        bad = []
-        if t.ndim != 1 or t.shape != x.shape:
-            bad.append(f"t {t.shape} and x {x.shape} must be vectors of one length")
-        if t.dtype.kind not in "iu" or x.dtype.kind not in "iu":
-            bad.append(f"t and x must be integers, got {t.dtype} and {x.dtype}")
-        if not (isinstance(self.steps, (int, np.integer)) and self.steps > 0):
-            bad.append(f"steps must be a positive integer, got {self.steps!r}")
-        if not (np.isfinite(self.dt) and self.dt > 0):
-            bad.append(f"dt must be positive seconds, got {self.dt!r}")
+        bad = _grid_problems(self.shape, self.steps, self.dt)
+        t, x = _vector("t", self.t, "iu", bad), _vector("x", self.x, "iu", bad)
+        if t.size != x.size:
+            bad.append(f"t has {t.size} events and x has {x.size}")
         if not bad and t.size:
+            n = math.prod(self.shape)
             if t.min() < 0 or t.max() >= self.steps:
                 bad.append(f"steps lie in {t.min()}..{t.max()}, allowed 0..{self.steps - 1}")
             if x.min() < 0 or x.max() >= n:
@@ -56,24 +90,52 @@ class Events:
             raise BadEventFile("events cannot be used", bad)
         order = np.lexsort((x, t))
         for name, values in (("t", t), ("x", x)):
-            values = np.ascontiguousarray(values[order], dtype=np.int32)
-            values.setflags(write=False)
-            object.__setattr__(self, name, values)
+            column = values[order].astype(np.int32)
+            column.setflags(write=False)
+            object.__setattr__(self, name, column)
 
     def to_dense(self) -> NDArray[np.uint8]:
-        """uint8[steps, *shape] of 0 and 1."""
-        dense = np.zeros((self.steps, math.prod(self.shape)), np.uint8)
-        dense[self.t, self.x] = 1
+        """uint8[steps, *shape] of 0 and 1.
+
+        Raises:
+            BadEventFile: it would hold more than `MAX_DENSE_BYTES`.
+        """
+        dense = _dense(self.steps, 1, self.shape)
+        dense[self.t, 0, self.x] = 1
         return dense.reshape(self.steps, *self.shape)
 
     @classmethod
     def from_dense(cls, dense: ArrayLike, dt: float) -> Events:
-        """From an array [steps, ...]; whatever is not zero becomes an event."""
-        array = np.asarray(dense)
+        """From an array [steps, ...]; whatever is not zero becomes an event.
+
+        Raises:
+            BadEventFile: no numbers, NaN, no steps or channels, or as the constructor.
+        """
+        bad: list[str] = []
+        try:
+            array = np.asarray(dense)
+        except (TypeError, ValueError, RuntimeError) as cause:
+            raise BadEventFile(f"a dense sample must be an array ({cause})") from cause
         if array.ndim < 2 or 0 in array.shape:
-            raise BadEventFile(f"a dense sample is [steps, channels...], got shape {array.shape}")
+            bad.append(f"a dense sample is [steps, channels...], got shape {array.shape}")
+        if array.dtype.kind not in "buif":
+            bad.append(f"a dense sample holds numbers, got {array.dtype}")
+        elif not np.isfinite(array).all():
+            bad.append("a dense sample holds NaN or infinite values")
+        if bad:
+            raise BadEventFile("events cannot be read", bad)
         t, x = np.nonzero(array.reshape(array.shape[0], -1))
-        return cls(t.astype(np.int32), x.astype(np.int32), array.shape[1:], array.shape[0], dt)
+        return cls(t, x, array.shape[1:], array.shape[0], dt)  # type: ignore[arg-type]  # int64 becomes int32
+
+
+def _dense(steps: int, batch: int, shape: Shape) -> NDArray[np.uint8]:
+    n = math.prod(shape)
+    if steps * batch * n > MAX_DENSE_BYTES:
+        raise BadEventFile(
+            f"a dense array of {steps} steps x {batch} samples x {n} channels needs {steps * batch * n} bytes, "
+            f"at most {MAX_DENSE_BYTES}; take fewer samples at once or a longer dt"
+        )
+    return np.zeros((steps, batch, n), np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +147,10 @@ class EventSet:
     offsets[k]:offsets[k+1]. labels: int64[n]. groups: int64[n], what a split may not tear apart
     (repetition, speaker; the recording's id where there is nothing else). shape: of one step.
     duration: seconds that cover a recording. classes: names in the order of the labels.
+
+    Raises:
+        BadEventFile: columns that disagree, channels or labels out of range, times that are negative,
+            not finite or not sorted; all of them at once.
     """
 
     times: NDArray[np.float32]
@@ -97,17 +163,68 @@ class EventSet:
     classes: tuple[str, ...]
     name: str = "events"
 
+    def __post_init__(self) -> None:
+        bad = _grid_problems(self.shape, 1, self.duration)
+        bad = [line.replace("dt must", "duration must") for line in bad]
+        columns = {
+            "times": _vector("times", self.times, "iuf", bad),
+            **{n: _vector(n, getattr(self, n), "iu", bad) for n in ("channels", "offsets", "labels", "groups")},
+        }
+        if not bad:
+            bad = self._disagreements(**columns)
+        if bad:
+            raise BadEventFile(f"'{self.name}' cannot be used as a set of recordings", bad)
+        kinds = {"times": np.float32, "channels": np.int32}
+        for name, values in columns.items():
+            object.__setattr__(self, name, values.astype(kinds.get(name, np.int64), copy=False))
+        object.__setattr__(self, "classes", tuple(self.classes))
+
+    def _disagreements(
+        self,
+        times: NDArray[Any],
+        channels: NDArray[Any],
+        offsets: NDArray[Any],
+        labels: NDArray[Any],
+        groups: NDArray[Any],
+    ) -> list[str]:
+        bad = []
+        n = math.prod(self.shape)
+        if times.size != channels.size:
+            bad.append(f"{times.size} times, but {channels.size} channels")
+        if not offsets.size == labels.size + 1 == groups.size + 1:
+            bad.append(f"{labels.size} labels need as many groups ({groups.size}) and one offset more ({offsets.size})")
+        elif offsets[0] != 0 or offsets[-1] != times.size or (offsets[1:] < offsets[:-1]).any():
+            bad.append(f"offsets must rise from 0 to the number of events, {times.size}")
+        elif times.size:
+            falls = np.flatnonzero(times[1:] < times[:-1]) + 1
+            if not np.isin(falls, offsets).all():
+                bad.append("times must be sorted within each recording")
+        if times.size and not (np.isfinite(times).all() and times.min() >= 0):
+            bad.append("times must be finite seconds, not negative")
+        if channels.size and (channels.min() < 0 or channels.max() >= n):
+            bad.append(f"channels lie in {channels.min()}..{channels.max()}, allowed 0..{n - 1} for shape {self.shape}")
+        if labels.size and (labels.min() < 0 or labels.max() >= len(self.classes)):
+            bad.append(f"labels lie in {labels.min()}..{labels.max()}, there are {len(self.classes)} classes")
+        return bad
+
     def __len__(self) -> int:
         return len(self.labels)
 
     def recording(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         """(times, channels) of one recording, views."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"recording {index} of {len(self)}")  # IndexError: what a sequence raises
         span = slice(int(self.offsets[index]), int(self.offsets[index + 1]))
         return self.times[span], self.channels[span]
 
     def subset(self, indices: ArrayLike) -> EventSet:
-        """The recordings with these indices, in this order."""
-        chosen = np.asarray(indices, dtype=np.int64)
+        """The recordings with these indices, in this order; or those where a mask of all is true."""
+        given = np.asarray(indices)
+        chosen = np.flatnonzero(given) if given.dtype.kind == "b" else given.astype(np.int64)
+        outside = chosen[(chosen < 0) | (chosen >= len(self))]
+        if outside.size or (given.dtype.kind == "b" and given.shape != self.labels.shape):
+            asked = outside[:5].tolist() or given.shape
+            raise IndexError(f"'{self.name}' has {len(self)} recordings, asked for {asked}")
         lengths = np.diff(self.offsets)[chosen]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         take = np.repeat(self.offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
@@ -121,19 +238,34 @@ class EventSet:
         )
 
     def events(self, index: int, dt: float, steps: int) -> Events:
-        """One recording on a grid of ``steps`` steps of ``dt`` seconds; later events are dropped."""
-        times, channels = self.recording(index)
-        t = np.floor(times.astype(np.float64) / dt).astype(np.int32)
-        keep = (t >= 0) & (t < steps)
-        return Events(t[keep], channels[keep], self.shape, steps, dt)
+        """One recording on a grid of ``steps`` steps of ``dt`` seconds; later events are dropped.
+
+        Raises:
+            BadEventFile: dt is not positive, or steps not a positive integer.
+        """
+        t, channels = self._binned(index, dt, steps)
+        return Events(t, channels, self.shape, steps, dt)  # type: ignore[arg-type]  # int64 becomes int32
 
     def batch(self, indices: Sequence[int] | NDArray[np.int64], dt: float, steps: int) -> NDArray[np.uint8]:
-        """Dense uint8[steps, batch, *shape] of 0 and 1 for some recordings only."""
-        n = math.prod(self.shape)
-        dense = np.zeros((steps, len(indices), n), np.uint8)
+        """Dense uint8[steps, batch, *shape] of 0 and 1 for some recordings only.
+
+        Raises:
+            BadEventFile: as `events`; more than `MAX_DENSE_BYTES` at once.
+        """
+        bad = _grid_problems(self.shape, steps, dt)
+        if bad:
+            raise BadEventFile("events cannot be binned", bad)
+        dense = _dense(steps, len(indices), self.shape)
         for column, index in enumerate(indices):
-            times, channels = self.recording(int(index))
-            t = np.floor(times.astype(np.float64) / dt).astype(np.int64)
-            keep = (t >= 0) & (t < steps)
-            dense[t[keep], column, channels[keep]] = 1
+            t, channels = self._binned(int(index), dt, steps)
+            dense[t, column, channels] = 1
         return dense.reshape(steps, len(indices), *self.shape)
+
+    def _binned(self, index: int, dt: float, steps: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
+        bad = _grid_problems(self.shape, steps, dt)
+        if bad:
+            raise BadEventFile("events cannot be binned", bad)
+        times, channels = self.recording(index)
+        t = step_of(times, dt)
+        keep = t < steps
+        return t[keep].astype(np.int64), channels[keep]

@@ -12,6 +12,9 @@ Spikes are 0 or 1, held for one step. A neuron fires when v > v_threshold, stric
 update; then ``reset`` says what happens: ``"hard"`` sets v = v_reset, ``"subtract"`` takes
 v_threshold off v.
 
+State and everything in flight start at zero: v = i = 0 before step 0, and what an edge one step late
+or a delay has not seen yet is zero.
+
 ``a`` and ``b`` below are the decays of synapse and membrane over one step, made in one place,
 `neuro.discretise.decay`: exp(-dt/tau) under the rule "exact" (Rotter & Diesmann 1999, exact for
 input held constant over a step), 1 - dt/tau under "euler" (explicit Euler).
@@ -21,13 +24,16 @@ The node types mirror NIR (Pedersen et al. 2024, Nature Communications 15:8122).
 
 from __future__ import annotations
 
+import itertools
+import math
+import sys
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from neuro.errors import NetworkError, ShapeMismatch, UnknownNode
 
@@ -39,12 +45,20 @@ Edge = tuple[str, str]
 RULES = ("exact", "euler")
 RESETS = ("hard", "subtract")
 MAX_DELAY_STEPS = 1 << 20  # a delay line longer than this is a mistake in units, not a model
+MAX_CHANNELS = 1 << 24  # of one node and step (128 MiB of float64): more is a mistake, not a layer
+# what foreign arrays (ragged lists, tensors that need a gradient, masked or lazy ones) raise when read
+_UNREADABLE = (TypeError, ValueError, OverflowError, RuntimeError)
 
 
-def _frozen(value: ArrayLike, dtype: type) -> NDArray[Any]:
-    array = np.array(value, dtype=dtype)  # always a copy: nobody else may hold a writable view
+def _frozen(value: ArrayLike, dtype: DTypeLike) -> NDArray[Any]:
+    with np.errstate(all="ignore"):  # what does not fit float64 becomes inf, which the caller refuses
+        array: NDArray[Any] = np.array(value, dtype=dtype)  # always a copy: nobody else may hold a writable view
     array.setflags(write=False)
     return array
+
+
+def _one_of(value: object, allowed: tuple[str, ...]) -> bool:
+    return isinstance(value, str) and value in allowed
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +90,7 @@ class Node:
             if raw.dtype.kind not in "buif":
                 raise TypeError(f"dtype {raw.dtype}")
             array = _frozen(raw, np.float64)
-        except (TypeError, ValueError, OverflowError) as cause:
+        except _UNREADABLE as cause:
             bad.append(f"{name} must be an array of real numbers, got {type(value).__name__} ({cause})")
             return None
         if array.size == 0:
@@ -91,24 +105,31 @@ class Node:
     def _steps(self, name: str, value: ArrayLike, bad: list[str]) -> IntArray | None:
         try:
             raw = np.asarray(value)
-            if raw.dtype.kind not in "buif" or not np.array_equal(raw, np.rint(raw)):
-                raise TypeError(f"dtype {raw.dtype} or fractional values")
-            array = _frozen(raw, np.int64)
-        except (TypeError, ValueError, OverflowError) as cause:
+            if raw.dtype.kind not in "buif":
+                raise TypeError(f"dtype {raw.dtype}")
+            if not np.isfinite(raw).all() or not np.array_equal(raw, np.rint(raw)):
+                raise ValueError("some are fractional, NaN or infinite")
+        except _UNREADABLE as cause:
             bad.append(f"{name} must hold whole numbers of steps ({cause}); round it first")
             return None
-        if array.size == 0:
-            bad.append(f"{name} is empty (shape {array.shape}); give at least one value")
-        elif array.min() < 0 or array.max() > MAX_DELAY_STEPS:
+        if raw.size == 0:
+            bad.append(f"{name} is empty (shape {raw.shape}); give at least one value")
+        elif raw.min() < 0 or raw.max() > MAX_DELAY_STEPS:  # before the cast, which would wrap
             bad.append(
-                f"{name} must lie in 0..{MAX_DELAY_STEPS} steps, found {array.min()}..{array.max()}; "
+                f"{name} must lie in 0..{MAX_DELAY_STEPS} steps, found {raw.min()}..{raw.max()}; "
                 "a spike cannot arrive before it was sent"
             )
-        return array
+        else:
+            return _frozen(raw, np.int64)
+        return None
 
     def problems(self) -> list[str]:
         """Everything wrong with this node alone, one sentence each."""
         return []
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():  # pickle and deepcopy hand back writable arrays
+            self._set(name, _frozen(value, value.dtype) if isinstance(value, np.ndarray) else value)
 
 
 def _is_shape(shape: object) -> bool:
@@ -117,6 +138,13 @@ def _is_shape(shape: object) -> bool:
         and len(shape) > 0
         and all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) and n > 0 for n in shape)
     )
+
+
+def too_large(shape: Shape) -> list[str]:
+    """A complaint if one step of this shape is beyond `MAX_CHANNELS`; checked before anything is allocated."""
+    if math.prod(shape) <= MAX_CHANNELS:
+        return []
+    return [f"shape {shape} has {math.prod(shape)} channels, at most {MAX_CHANNELS} are allowed in a node"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +157,7 @@ class Input(Node):
         if not _is_shape(self.shape):
             return [f"shape must be a tuple of positive integers, got {self.shape!r}"]
         self._set("shape", tuple(int(n) for n in self.shape))
-        return []
+        return too_large(self.shape)
 
 
 READOUTS = ("count", "sum", "max", "last")
@@ -139,14 +167,15 @@ READOUTS = ("count", "sum", "max", "last")
 class Output(Node):
     """Where answers leave. ``readout`` says how time becomes one score per channel.
 
-    "count": number of spikes (of a spiking source). "sum", "max", "last": of the source's
-    membrane v over the steps of a sample. The decision is the argmax, lowest index on a tie.
+    "count": number of spikes, of a source that spikes (perhaps through a Flatten or a Delay).
+    "sum", "max", "last": of the source's membrane v (after the reset) over the steps of a sample;
+    of what the source sends, where it has no membrane. The decision is the argmax, lowest index on a tie.
     """
 
     readout: str = "count"
 
     def problems(self) -> list[str]:
-        return [] if self.readout in READOUTS else [f"readout must be one of {READOUTS}, got {self.readout!r}"]
+        return [] if _one_of(self.readout, READOUTS) else [f"readout must be one of {READOUTS}, got {self.readout!r}"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,9 +214,11 @@ def _pair(value: object) -> tuple[int, int]:
     """An int or a pair of ints, as torch and NIR write kernel sizes; (-1, -1) if it is neither."""
     try:
         array = np.atleast_1d(np.asarray(value))
-    except (TypeError, ValueError):
+    except _UNREADABLE:
         return (-1, -1)
     if array.dtype.kind not in "iu" or array.ndim != 1 or array.size not in (1, 2):
+        return (-1, -1)
+    if array.max() > MAX_CHANNELS:  # of a window: a mistake, and it would overflow further on
         return (-1, -1)
     return (int(array[0]), int(array[-1]))
 
@@ -212,7 +243,7 @@ class Conv2d(Node):
             given = getattr(self, name)
             self._set(name, _pair(given))
             if min(getattr(self, name)) < least:
-                bad.append(f"{name} must be one or two integers >= {least}, got {given!r}")
+                bad.append(f"{name} must be one or two integers in {least}..{MAX_CHANNELS}, got {given!r}")
         if self.weight.ndim != 4:
             bad.append(f"weight must be [out, in / groups, kernel_h, kernel_w], got {self.weight.shape}")
             return bad
@@ -240,7 +271,7 @@ class _Pool2d(Node):
             given = getattr(self, name)
             self._set(name, _pair(given))
             if min(getattr(self, name)) < least:
-                bad.append(f"{name} must be one or two integers >= {least}, got {given!r}")
+                bad.append(f"{name} must be one or two integers in {least}..{MAX_CHANNELS}, got {given!r}")
         return bad
 
 
@@ -273,6 +304,21 @@ class Delay(Node):
     steps: IntArray
 
 
+def expand(values: NDArray[Any], shape: Shape, what: str) -> NDArray[Any]:
+    """``values`` broadcast to ``shape`` if they are one value, or have its axes with some of length 1.
+
+    numpy's rule of leading axes is not used: [4] beside [2, 4, 4] would be per column, which nobody means.
+
+    Raises:
+        ShapeMismatch: neither.
+    """
+    if values.size == 1:
+        return np.broadcast_to(values.reshape(()), shape)
+    if values.ndim == len(shape) and all(n in (1, m) for n, m in zip(values.shape, shape, strict=True)):
+        return np.broadcast_to(values, shape)
+    raise ShapeMismatch(f"{what} shape {values.shape}, input has {shape}")
+
+
 @dataclass(frozen=True, eq=False)
 class Neuron(Node):
     """Base of nodes with state. Parameters broadcast to one value per neuron."""
@@ -295,15 +341,21 @@ class Neuron(Node):
         except ValueError:
             given = ", ".join(f"{n} {getattr(self, n).shape}" for n in self._parameters())
             return [f"parameters do not broadcast to one shape: {given}"]
+        if too_large(shape):
+            return too_large(shape)
         for name in self._parameters():
             self._set(name, _frozen(np.broadcast_to(getattr(self, name), shape), np.float64))
         reset = getattr(self, "reset", "hard")
-        return [] if reset in RESETS else [f"reset must be one of {RESETS}, got {reset!r}"]
+        return [] if _one_of(reset, RESETS) else [f"reset must be one of {RESETS}, got {reset!r}"]
 
     def expand(self, shape: Shape) -> Neuron:
-        """The same neuron with scalar parameters broadcast to ``shape``."""
-        given = {n: np.broadcast_to(getattr(self, n), shape) for n in self._parameters()}
-        return replace(self, **given)
+        """The same neuron with one value per neuron of ``shape``: from scalars, from one value for all
+        (any number of axes of length 1), or from parameters like [channel, 1, 1].
+
+        Raises:
+            ShapeMismatch: the parameters have another shape.
+        """
+        return replace(self, **{n: expand(getattr(self, n), shape, "parameters have") for n in self._parameters()})
 
 
 @dataclass(frozen=True, eq=False)
@@ -391,11 +443,13 @@ class Network:
         edges: (source, destination) pairs; several edges into one node add up.
         dt: length of a step in seconds.
         discretisation: "exact" or "euler", see the module docstring.
-        metadata: strings that travel with the network and its files, e.g. class names.
+        metadata: strings that travel with the network and its files, e.g. class names. A key
+            "node/key" belongs to that node.
 
     Raises:
         NetworkError: with every violation at once (`ShapeMismatch`, `UnknownNode`,
-            `CyclicWithoutDelay` where all violations are of that kind).
+            `CyclicWithoutDelay` where all violations are of that kind). Among them: "euler" with a
+            time constant shorter than dt, where the step would overshoot.
 
     Attributes set on construction: ``shapes`` (name -> shape of what the node sends in one step),
     ``order`` (names in the order of evaluation), ``feedback`` (edges one step late).
@@ -409,47 +463,71 @@ class Network:
     shapes: Mapping[str, Shape] = field(init=False)
     order: tuple[str, ...] = field(init=False)
     feedback: frozenset[Edge] = field(init=False)
+    _into: Mapping[str, tuple[str, ...]] = field(init=False, repr=False)
+    _out_of: Mapping[str, tuple[str, ...]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        from neuro import shapes as _shapes  # here: shapes needs the node types above
+        from neuro import discretise as _discretise  # here: both need the node types above
+        from neuro import shapes as _shapes
 
         bad: list[str] = []
         if isinstance(self.dt, bool) or not isinstance(self.dt, (int, float, np.floating, np.integer)):
             bad.append(f"dt must be a number of seconds, got {self.dt!r}")
-        elif not (np.isfinite(self.dt) and self.dt > 0):
+        elif not 0 < self.dt < sys.float_info.max:
             bad.append(f"dt must be positive and finite, got {self.dt!r} s")
-        if self.discretisation not in RULES:
+        if not _one_of(self.discretisation, RULES):
             bad.append(f"discretisation must be one of {RULES}, got {self.discretisation!r}")
         if not isinstance(self.nodes, Mapping) or not self.nodes:
             raise NetworkError("network has no nodes", bad)
         for name, node in self.nodes.items():
             if not isinstance(name, str) or not name:
                 bad.append(f"a node's name must be a non-empty string, got {name!r}")
-            if not isinstance(node, Node) or type(node).__name__ not in NODE_TYPES:
+            if NODE_TYPES.get(type(node).__name__) is not type(node):
                 bad.append(f"'{name}' is a {type(node).__name__}, not one of {', '.join(NODE_TYPES)}")
+        if not isinstance(self.metadata, Mapping) or not all(
+            isinstance(text, str) for pair in self.metadata.items() for text in pair
+        ):
+            bad.append(f"metadata must map strings to strings, got {self.metadata!r:.200}")
+        edges = self._pairs(bad)
         if bad:
             raise NetworkError("network cannot be built", bad)
-        try:
-            edges = tuple((str(s), str(d)) for s, d in self.edges)
-        except (TypeError, ValueError) as cause:
-            raise NetworkError("edges must be pairs of node names", [str(cause)]) from cause
         missing = [
             f"edge {edge} names '{end}', which is not a node" for edge in edges for end in edge if end not in self.nodes
         ]
         if missing:
             raise UnknownNode("network cannot be built", missing)
         object.__setattr__(self, "dt", float(self.dt))
-        object.__setattr__(self, "edges", tuple(dict.fromkeys(edges)))
+        object.__setattr__(self, "edges", edges)
+        for end, table in ((1, "_into"), (0, "_out_of")):
+            found: dict[str, list[str]] = {name: [] for name in self.nodes}
+            for edge in edges:
+                found[edge[end]].append(edge[1 - end])
+            object.__setattr__(self, table, {name: tuple(others) for name, others in found.items()})
         object.__setattr__(self, "metadata", types.MappingProxyType(dict(self.metadata)))
         _shapes.settle(self)
+        _discretise.check(self)
+
+    def _pairs(self, bad: list[str]) -> tuple[Edge, ...]:
+        edges: list[Edge] = []
+        try:
+            for edge in self.edges:
+                source, target = edge
+                if isinstance(edge, str) or not (isinstance(source, str) and isinstance(target, str)):
+                    raise TypeError(f"not a pair of names: {edge!r}")
+                edges.append((source, target))
+        except (TypeError, ValueError) as cause:
+            bad.append(f"edges must be (source, target) pairs of node names ({cause})")
+        twice = sorted({e for e in edges if edges.count(e) > 1}) if len(set(edges)) < len(edges) else []
+        bad += [f"edge {edge} is listed twice; put the factor into the weights" for edge in twice]
+        return tuple(edges)
 
     def sources(self, name: str) -> tuple[str, ...]:
         """Names of the nodes with an edge into ``name``, in declared order."""
-        return tuple(s for s, d in self.edges if d == name)
+        return self._into[name]
 
     def targets(self, name: str) -> tuple[str, ...]:
         """Names of the nodes that ``name`` has an edge into, in declared order."""
-        return tuple(d for s, d in self.edges if s == name)
+        return self._out_of[name]
 
     def of(self, *kinds: type[Node]) -> tuple[str, ...]:
         """Names of all nodes of the given types, in order of evaluation."""
@@ -483,6 +561,9 @@ class Network:
         """A network with some nodes exchanged, validated anew."""
         return Network({**self.nodes, **changed}, self.edges, self.dt, self.discretisation, self.metadata)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Network, (dict(self.nodes), self.edges, self.dt, self.discretisation, dict(self.metadata))
+
     def __repr__(self) -> str:
         lines = [f"Network({len(self.nodes)} nodes, dt={self.dt:g} s, {self.discretisation})"]
         for name in self.order:
@@ -496,19 +577,49 @@ def chain(nodes: Mapping[str, Node] | Iterable[tuple[str, Node]], dt: float, **o
     """A feed-forward `Network` whose nodes follow each other in the given order.
 
     Raises:
-        NetworkError: as `Network`.
+        NetworkError: as `Network`; a name that is given twice.
     """
-    table = dict(nodes)
-    names = list(table)
-    return Network(table, tuple(zip(names, names[1:], strict=False)), dt, **options)
+    try:
+        pairs = list(nodes.items()) if isinstance(nodes, Mapping) else [(name, node) for name, node in nodes]
+        table = dict(pairs)
+    except (TypeError, ValueError) as cause:
+        raise NetworkError("a chain is a mapping, or pairs, of names and nodes", [str(cause)]) from cause
+    names = [name for name, _ in pairs]
+    if len(table) < len(names):
+        raise NetworkError(f"names must differ, got {names}")
+    return Network(table, tuple(itertools.pairwise(names)), dt, **options)
 
 
 __all__ = [
-    *NODE_TYPES,
+    "IF",
+    "LI",
+    "LIF",
+    "MAX_CHANNELS",
+    "MAX_DELAY_STEPS",
     "NODE_TYPES",
+    "READOUTS",
+    "RESETS",
+    "RULES",
+    "Affine",
+    "Array",
+    "AvgPool2d",
+    "Conv2d",
+    "CubaLI",
+    "CubaLIF",
+    "Delay",
+    "Edge",
+    "Flatten",
+    "Input",
+    "IntArray",
+    "Linear",
     "Network",
     "Neuron",
     "Node",
-    "ShapeMismatch",
+    "Output",
+    "Scale",
+    "Shape",
+    "SumPool2d",
     "chain",
+    "expand",
+    "too_large",
 ]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Callable
-
-import numpy as np
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from neuro import ir
 from neuro.errors import CyclicWithoutDelay, NetworkError, ShapeMismatch
@@ -14,7 +13,7 @@ from neuro.ir import Edge, Network, Node, Shape
 
 
 def settle(net: Network) -> None:
-    """Check the graph, then set ``order``, ``feedback``, ``shapes`` and expand scalar parameters.
+    """Check the graph, then set ``order``, ``feedback``, ``shapes`` and give each neuron its own parameters.
 
     Raises:
         NetworkError: no input or output, a node that nothing reaches, a node left without source.
@@ -31,12 +30,13 @@ def settle(net: Network) -> None:
     bad += [f"Input '{n}' has a source; nothing may feed an input" for n in inputs if net.sources(n)]
     bad += [f"Output '{n}' has a target; nothing may follow an output" for n in outputs if net.targets(n)]
     order, feedback = _walk(net, inputs)
-    unreached = [n for n in net.nodes if n not in order]
+    reached = set(order)
+    unreached = [n for n in net.nodes if n not in reached]
     if inputs and unreached:
         bad.append(f"no path from an input reaches {', '.join(map(repr, unreached))}; connect or remove")
     if bad:
         raise NetworkError("network cannot be built", bad)
-    loops = [edge for edge in feedback if not _has_state_on_loop(net, edge, feedback)]
+    loops = [edge for edge in feedback if not _has_state_on_loop(net, edge)]
     if loops:
         raise CyclicWithoutDelay(
             "a loop needs a neuron or a Delay in it", [f"loop closed by {s} -> {d}" for s, d in loops]
@@ -48,9 +48,6 @@ def settle(net: Network) -> None:
 
 def _walk(net: Network, inputs: list[str]) -> tuple[tuple[str, ...], list[Edge]]:
     """Depth-first from the inputs: reverse postorder, and the edges that close a loop."""
-    follow: dict[str, list[str]] = {n: [] for n in net.nodes}
-    for source, target in net.edges:
-        follow[source].append(target)
     state: dict[str, int] = {}  # 1 on the stack, 2 done
     post: list[str] = []
     feedback: list[Edge] = []
@@ -58,7 +55,7 @@ def _walk(net: Network, inputs: list[str]) -> tuple[tuple[str, ...], list[Edge]]
         if root in state:
             continue
         state[root] = 1
-        stack = [(root, iter(follow[root]))]
+        stack = [(root, iter(net.targets(root)))]
         while stack:
             name, rest = stack[-1]
             for target in rest:
@@ -66,7 +63,7 @@ def _walk(net: Network, inputs: list[str]) -> tuple[tuple[str, ...], list[Edge]]
                     feedback.append((name, target))
                 elif target not in state:
                     state[target] = 1
-                    stack.append((target, iter(follow[target])))
+                    stack.append((target, iter(net.targets(target))))
                     break
             else:
                 state[name] = 2
@@ -75,20 +72,21 @@ def _walk(net: Network, inputs: list[str]) -> tuple[tuple[str, ...], list[Edge]]
     return tuple(reversed(post)), feedback
 
 
-def _has_state_on_loop(net: Network, edge: Edge, feedback: list[Edge]) -> bool:
-    """Whether every forward path from the edge's target back to its source meets state."""
+def _has_state_on_loop(net: Network, edge: Edge) -> bool:
+    """Whether every path from the edge's target back to its source meets state.
+
+    Other feedback edges are walked too: a loop closed by two of them needs state as well.
+    """
     source, target = edge
-    closed = set(feedback)
-    stateful = (ir.Neuron, ir.Delay)
     todo, seen = [target], set()
-    while todo:  # walk over stateless nodes only: reaching the source means a loop without state
+    while todo:  # over stateless nodes only: reaching the source means a loop without state
         name = todo.pop()
-        if name in seen or isinstance(net.nodes[name], stateful):
+        if name in seen or isinstance(net.nodes[name], (ir.Neuron, ir.Delay)):
             continue
-        seen.add(name)
         if name == source:
             return False
-        todo += [d for s, d in net.edges if s == name and (s, d) not in closed]
+        seen.add(name)
+        todo += net.targets(name)
     return True
 
 
@@ -110,34 +108,45 @@ def _infer(net: Network) -> None:
             continue
         rule = _RULES[type(nodes[name]).__name__]
         try:
-            nodes[name], shapes[name] = rule(nodes[name], kinds.pop() if kinds else ())
-        except ValueError as problem:
+            nodes[name], shape = rule(nodes[name], kinds.pop() if kinds else ())
+            if ir.too_large(shape):  # what a convolution or a pool with much padding would make
+                raise ShapeMismatch(*ir.too_large(shape))
+            shapes[name] = shape
+        except ShapeMismatch as problem:
             bad.append(f"'{name}' ({type(nodes[name]).__name__}): {problem}")
             broken.add(name)
-    for source, target in net.feedback:
-        if source in broken or target in broken or bad:
-            continue
+    for source, target in sorted(net.feedback):
         wanted = _input_shape(net, target, shapes)
-        if wanted is not None and shapes[source] != wanted:
-            bad.append(f"feedback '{source}' {shapes[source]} -> '{target}' wants {wanted}")
-    for name in net.of(ir.Output) if not bad else ():
+        if source in shapes and wanted is not None and shapes[source] != wanted:
+            bad.append(f"feedback '{source}' {shapes[source]} -> '{target}', which gets {wanted} from elsewhere")
+    for name in net.of(ir.Output):
         node = nodes[name]
         assert isinstance(node, ir.Output)
-        spiking = [s for s in net.sources(name) if getattr(net.nodes[s], "spiking", False)]
-        if node.readout == "count" and len(spiking) != len(net.sources(name)):
-            bad.append(f"'{name}' counts spikes of a source that sends none; use readout 'sum' or 'max'")
+        silent = [s for s in net.sources(name) if not sends_spikes(net, s)]
+        if node.readout == "count" and silent:
+            bad.append(f"'{name}' counts spikes, but {', '.join(map(repr, silent))} sends none; use 'sum' or 'max'")
     if bad:
         raise ShapeMismatch("shapes do not agree", bad)
     object.__setattr__(net, "nodes", types.MappingProxyType(nodes))
     object.__setattr__(net, "shapes", types.MappingProxyType(shapes))
 
 
-def _input_shape(net: Network, name: str, shapes: dict[str, Shape]) -> Shape | None:
-    """What the forward sources send to ``name``, None if it has none."""
-    for source in net.sources(name):
-        if (source, name) not in net.feedback:
-            return shapes[source]
-    return None
+def _input_shape(net: Network, name: str, shapes: Mapping[str, Shape]) -> Shape | None:
+    """What the forward sources send to ``name``; None for an input, or where that could not be settled."""
+    forward = [s for s in net.sources(name) if (s, name) not in net.feedback]
+    return shapes.get(forward[0]) if forward else None
+
+
+def input_shape(net: Network, name: str) -> Shape:
+    """Shape of what enters a node in one step (of an Input: its own shape)."""
+    return _input_shape(net, name, net.shapes) or net.shapes[name]
+
+
+def sends_spikes(net: Network, name: str) -> bool:
+    """Whether a node sends spikes: a spiking neuron, or a Flatten or Delay with one source that sends them."""
+    while isinstance(net.nodes[name], (ir.Flatten, ir.Delay)) and len(net.sources(name)) == 1:
+        (name,) = net.sources(name)
+    return bool(getattr(net.nodes[name], "spiking", False))
 
 
 def _source(node: Node, shape: Shape) -> tuple[Node, Shape]:
@@ -158,18 +167,20 @@ def _linear(node: Node, shape: Shape) -> tuple[Node, Shape]:
     out, wanted = node.weight.shape
     if shape != (wanted,):
         hint = "; put a Flatten in front" if math.prod(shape) == wanted else ""
-        raise ValueError(f"weight {node.weight.shape} wants input ({wanted},), got {shape}{hint}")
+        raise ShapeMismatch(f"weight {node.weight.shape} wants input ({wanted},), got {shape}{hint}")
     return node, (out,)
 
 
 def _conv(node: Node, shape: Shape) -> tuple[Node, Shape]:
     assert isinstance(node, ir.Conv2d)
     if len(shape) != 3:
-        raise ValueError(f"wants input [channel, height, width], got {shape}")
+        raise ShapeMismatch(f"wants input [channel, height, width], got {shape}")
     out, per_group, *kernel = node.weight.shape
     if shape[0] != per_group * node.groups:
-        raise ValueError(f"weight {node.weight.shape} with groups {node.groups} wants {per_group * node.groups} "
-                         f"input channels, got {shape[0]}")
+        raise ShapeMismatch(
+            f"weight {node.weight.shape} with groups {node.groups} wants {per_group * node.groups} "
+            f"input channels, got {shape[0]}"
+        )
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, node.dilation, strict=True)]
     size = _slide(shape[1:], reach, node.stride, node.padding)
     return node, (out, *size)
@@ -178,41 +189,27 @@ def _conv(node: Node, shape: Shape) -> tuple[Node, Shape]:
 def _pool(node: Node, shape: Shape) -> tuple[Node, Shape]:
     assert isinstance(node, (ir.SumPool2d, ir.AvgPool2d))
     if len(shape) != 3:
-        raise ValueError(f"wants input [channel, height, width], got {shape}")
+        raise ShapeMismatch(f"wants input [channel, height, width], got {shape}")
     return node, (shape[0], *_slide(shape[1:], node.kernel_size, node.stride, node.padding))
 
 
 def _slide(size: Shape, reach: tuple[int, ...] | list[int], stride: Shape, padding: Shape) -> Shape:
     out = tuple((n + 2 * p - k) // s + 1 for n, k, s, p in zip(size, reach, stride, padding, strict=True))
     if min(out) < 1:
-        raise ValueError(f"window {tuple(reach)} is larger than input {size} with padding {tuple(padding)}")
+        raise ShapeMismatch(f"window {tuple(reach)} is larger than input {size} with padding {tuple(padding)}")
     return out
 
 
 def _elementwise(field: str) -> Callable[[Node, Shape], tuple[Node, Shape]]:
     def rule(node: Node, shape: Shape) -> tuple[Node, Shape]:
-        values = getattr(node, field)
-        if values.shape == shape:
-            return node, shape
-        if values.size == 1:
-            return type(node)(np.full(shape, values.item())), shape
-        raise ValueError(f"{field} has shape {values.shape}, input has {shape}")
+        return replace(node, **{field: ir.expand(getattr(node, field), shape, f"{field} has")}), shape
 
     return rule
 
 
 def _neuron(node: Node, shape: Shape) -> tuple[Node, Shape]:
     assert isinstance(node, ir.Neuron)
-    if node.shape == shape:
-        return node, shape
-    if math.prod(node.shape) == 1:  # one value for all, as snnTorch and others write it
-        return node.expand(()).expand(shape) if node.shape == () else _squeezed(node).expand(shape), shape
-    raise ValueError(f"parameters have shape {node.shape}, input has {shape}")
-
-
-def _squeezed(node: ir.Neuron) -> ir.Neuron:
-    values = {n: getattr(node, n).reshape(()) for n in node._parameters()}
-    return type(node)(**values, **({"reset": node.reset} if hasattr(node, "reset") else {}))
+    return (node if node.shape == shape else node.expand(shape)), shape
 
 
 _RULES: dict[str, Callable[[Node, Shape], tuple[Node, Shape]]] = {
