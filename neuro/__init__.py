@@ -19,7 +19,7 @@ _HOME = {
     "evaluate": "neuro.train.evaluate",
     "fit": "neuro.train.loop",
     "load": "neuro.nir",
-    "load_dataset": "neuro.datasets.source",
+    "load_dataset": "neuro.datasets.source:load",
     "save": "neuro.nir",
 }
 
@@ -39,7 +39,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from neuro.datasets.source import load_dataset
+    from neuro.datasets.source import load as load_dataset
     from neuro.deployment import deploy
     from neuro.errors import NeuroError
     from neuro.events import Events, EventSet
@@ -67,7 +67,8 @@ def __getattr__(name: str) -> Any:
 
         return version("axonport")
     if name in _HOME:
-        value = getattr(import_module(_HOME[name]), name)
+        module, _, attribute = _HOME[name].partition(":")
+        value = getattr(import_module(module), attribute or name)
         setattr(sys.modules[__name__], name, value)
         return value
     raise AttributeError(f"module 'neuro' has no attribute '{name}'")
