@@ -112,13 +112,25 @@ def chip(name: str, title: str, groups: Mapping[str, Mapping[str, Any]], not_mod
     """`neuro chips NAME`: every constant with its range, source and grade."""
     from rich import box
     from rich.console import Group
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, title=f"{name}: {title}", title_justify="left", show_edge=False)
-    for column in ("constant", "value", "range", "grade", "source"):
+    table.add_column("constant", no_wrap=True)
+    for column in ("value", "low", "high"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for column in ("grade", "source"):
         table.add_column(column, overflow="fold")
     for group, rows in groups.items():
         for key, q in rows.items():
-            wide = "" if q["low"] == q["high"] else f"{q['low']:g} .. {q['high']:g}"
-            table.add_row(f"{group}.{key}", f"{q['value']:g} {q['unit']}", wide, q["grade"], q["source"])
-    return Group(table, "Not modelled:", *(f"  - {line}" for line in not_modelled))
+            wide = q["low"] != q["high"]
+            low, high = (_constant(q[k], q["unit"]) if wide else "" for k in ("low", "high"))
+            table.add_row(f"{group}.{key}", _constant(q["value"], q["unit"]), low, high, q["grade"], q["source"])
+        table.add_section()
+    return Group(table, "Not modelled:", *(f"  - {escape(line)}" for line in not_modelled))
+
+
+def _constant(value: float, unit: str) -> str:
+    if unit in ("J", "s", "W"):
+        return si(value, unit)
+    return f"{value:,.0f}" + ("" if unit == "1" else f" {unit}")

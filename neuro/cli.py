@@ -1,0 +1,336 @@
+"""The command ``neuro``. Each command is: parse, one public call, print or write.
+
+Exit codes: 0 done; 1 something proven wrong (a certificate failed); 2 wrong usage; 3 bad input or a run that
+cannot be used; 4 the chip cannot hold the network; 5 an optional package is missing; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from neuro.errors import ChipError, MissingExtra, NeuroError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+EXIT_DISPROVED, EXIT_INPUT, EXIT_CHIP, EXIT_EXTRA, EXIT_INTERRUPTED = 1, 3, 4, 5, 130
+
+app = typer.Typer(
+    help="Train spiking networks, compile them to neuromorphic chips, prove every bit, say what it costs.",
+    epilog="Exit codes: 0 done, 1 a certificate failed, 2 wrong usage, 3 bad input, 4 the chip cannot hold the network, "
+    "5 an optional package is missing, 130 interrupted.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
+Out = Annotated[Path, typer.Option("--out", help="Where to write.", show_default=False)]
+Data = Annotated[
+    str | None,
+    typer.Option("--data", help="A data set's name, or a path to files in its layout.", show_default=False),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option("--dataset", help="Which loader reads --data PATH, where the path alone does not tell.", show_default=False),
+]
+Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Steps per sample.", show_default="the run's, or the data's")]
+Dt = Annotated[
+    float | None,
+    typer.Option("--dt", help="Seconds per step, for NIR files that do not say.", show_default="the file's, else 1e-3"),
+]
+Reset = Annotated[
+    str | None,
+    typer.Option("--reset", help="hard or subtract, for NIR files that do not say.", show_default="hard, as NIR defines"),
+]
+Chip = Annotated[str, typer.Option("--chip", help="A chip's name, or all.")]
+
+
+def _console(quiet: bool) -> Console:
+    """Progress and tables go to standard error where standard output carries JSON."""
+    from rich.console import Console
+
+    return Console(quiet=quiet, highlight=False)
+
+
+@contextmanager
+def _status(console: Console) -> Iterator[Any]:
+    """A spinner on a terminal, one line per stage elsewhere."""
+    if console.is_terminal and not console.quiet:
+        with console.status("") as status:
+            yield lambda text: status.update(f"{text} ...")
+    else:
+        yield lambda text: console.print(f"[dim]{text} ...[/]")
+
+
+def _emit(table: Mapping[str, Any]) -> None:
+    typer.echo(json.dumps(table, indent=2, allow_nan=False))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Where to write.")] = Path("runs/demo"),
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train on embedded tactile events, deploy to Loihi 2, certify against real Lava, report."""
+    from neuro.workflow import demo as run_demo
+
+    console = _console(quiet or as_json)
+    report = run_demo(out, console=console)
+    _finish(report.to_json(), report.proven, as_json, console)
+    console.print(f"\nEverything is in {out}: the run in {out / 'run'}, report.json, pictures and the Lava network in "
+                  f"{out / 'deploy'}.")
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(metavar="PRESET|CONFIG.toml", help="braille, nmnist, or your own file.")],
+    out: Out,
+    seed: Annotated[int | None, typer.Option("--seed", help="Replaces the configuration's seed.", show_default=False)] = None,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Replaces the configuration's epochs.", show_default=False)
+    ] = None,
+    holdout: Annotated[
+        bool, typer.Option("--holdout", help="Keep the validation split out of training, whatever the configuration says.")
+    ] = False,
+    data: Data = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train; a run that was interrupted, or killed, goes on where it stopped and ends bit-identical."""
+    from neuro.workflow import train as run_train
+
+    console = _console(quiet or as_json)
+    summary = run_train(config, out, seed=seed, epochs=epochs, holdout=holdout, data=data, console=console)
+    if as_json:
+        _emit(summary)
+    else:
+        console.print(f"{out}: {summary['epochs']} epochs, " + ", ".join(
+            f"{k} {v:.4g}" for k, v in summary["metrics"].items() if isinstance(v, float)))
+
+
+@app.command()
+def evaluate(
+    subject: Annotated[Path, typer.Argument(metavar="RUN|NET.nir", help="A run folder or a NIR file.")],
+    data: Data = None,
+    chip: Annotated[
+        str | None, typer.Option("--chip", help="Also run the integers of this chip, or all.", show_default=False)
+    ] = None,
+    dataset: Dataset = None,
+    steps: Steps = None,
+    dt: Dt = None,
+    reset: Reset = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Accuracy of the float network, and of a chip's integers, on recordings it has not seen."""
+    from neuro.report import percent
+    from neuro.workflow import evaluate as run_evaluate
+    from neuro.workflow import open_subject
+
+    console = _console(quiet or as_json)
+    with _status(console) as progress:
+        result = run_evaluate(
+            open_subject(subject, dt=dt, reset=reset), data, chip=chip, dataset=dataset, steps=steps, progress=progress
+        )
+    if as_json:
+        _emit(result)
+        return
+    console.print(f"{result['dataset']}: {result['samples']} samples, float {percent(result['float_accuracy'])}")
+    for name, row in result["chips"].items():
+        console.print(f"  {name}: {percent(row['accuracy'])}, same decision as float {percent(row['agrees_with_float'])}")
+
+
+@app.command()
+def deploy(
+    subject: Annotated[Path, typer.Argument(metavar="RUN|NET.nir", help="A run folder or a NIR file.")],
+    out: Out,
+    chip: Chip = "loihi2",
+    data: Data = None,
+    dataset: Dataset = None,
+    steps: Steps = None,
+    dt: Dt = None,
+    reset: Reset = None,
+    certify: Annotated[int, typer.Option("--certify", min=0, help="Whole samples to run in the oracle; 0 for none.")] = 20,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds the oracle may take.")] = 600.0,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse every approximation but rounding.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Does it fit, what does it answer bit for bit, what does it cost, and the files to run it."""
+    from neuro.workflow import deploy as run_deploy
+    from neuro.workflow import open_subject
+
+    console = _console(quiet or as_json)
+    with _status(console) as progress:
+        report = run_deploy(
+            open_subject(subject, dt=dt, reset=reset), data, out, chip=chip, dataset=dataset, steps=steps,
+            certify_samples=certify, timeout_s=timeout, strict=strict, progress=progress,
+        )
+    _finish(report.to_json(), report.proven, as_json, console)
+    if not all(c.fits for c in report.chips.values()):
+        raise typer.Exit(EXIT_CHIP)
+
+
+def _finish(report: Mapping[str, Any], proven: bool, as_json: bool, console: Console) -> None:
+    from neuro.report import deployment, quantisation
+
+    if as_json:
+        _emit(report)
+    else:
+        console.print(deployment(report))
+        for chip in report["chips"].values():
+            if chip["quantisation"]:
+                console.print(quantisation(chip["quantisation"]))
+    failed = [n for n, c in report["chips"].items() if c["matches"].get("status") == "failed"]
+    if failed:
+        raise typer.Exit(EXIT_DISPROVED)
+
+
+@app.command()
+def simulate(
+    subject: Annotated[Path, typer.Argument(metavar="RUN|NET.nir", help="A run folder or a NIR file.")],
+    events: Annotated[Path, typer.Argument(metavar="EVENTS.npz", help="Samples: t, x, shape, dt, steps, offsets, labels.")],
+    out: Out,
+    chip: Annotated[str, typer.Option("--chip", help="A chip's name.")] = "loihi2",
+    dt: Dt = None,
+    reset: Reset = None,
+    probe: Annotated[
+        list[str] | None, typer.Option("--probe", help="NODE.u or NODE.v, may be repeated.", show_default=False)
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run samples through a chip's integers and write every spike, and membranes where asked."""
+    from neuro.workflow import open_subject
+    from neuro.workflow import simulate as run_simulate
+
+    console = _console(quiet or as_json)
+    with _status(console) as progress:
+        summary = run_simulate(open_subject(subject, dt=dt, reset=reset), events, out, chip=chip, probes=probe or [],
+                               progress=progress)
+    if as_json:
+        _emit(summary)
+    else:
+        console.print(f"{out}: {summary['samples']} samples of {summary['steps']} steps, decisions {summary['decision'][:20]}"
+                      + (" ..." if summary["samples"] > 20 else ""))
+
+
+@app.command()
+def export(
+    subject: Annotated[Path, typer.Argument(metavar="RUN|NET.nir", help="A run folder or a NIR file.")],
+    out: Out,
+    to: Annotated[str, typer.Option("--to", help="lava, netx, nir, or another registered exporter.")] = "lava",
+    chip: Annotated[str, typer.Option("--chip", help="Whose integers, for formats that hold integers.")] = "loihi2",
+    dt: Dt = None,
+    reset: Reset = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the network for another tool."""
+    from neuro.workflow import export as run_export
+    from neuro.workflow import open_subject
+
+    console = _console(quiet or as_json)
+    written = run_export(open_subject(subject, dt=dt, reset=reset), out, to=to, chip=chip)
+    if as_json:
+        _emit(written)
+    else:
+        console.print(f"wrote {written['path']} ({written['title']})")
+
+
+@app.command()
+def chips(
+    name: Annotated[str | None, typer.Argument(help="One chip, with every constant.", show_default=False)] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The chips, or every constant of one: value, range, unit, grade, source."""
+    from dataclasses import asdict
+
+    from neuro import report
+    from neuro.hardware.chip import bibliography
+    from neuro.hardware.target import load_target, targets
+
+    console = _console(quiet or as_json)
+    if name is None:
+        rows = {n: load_target(n).chip.title for n in targets()}
+        if as_json:
+            _emit(rows)
+        for key, title in rows.items():
+            console.print(f"{key}: {title}")
+        return
+    target = load_target(name)
+    chip = target.chip
+    groups = {g: {k: asdict(q) for k, q in getattr(chip, g).items()} for g in ("limits", "energy", "time", "power")}
+    if as_json:
+        used = {q["source"] for table in groups.values() for q in table.values()}
+        _emit({
+            "name": chip.name, "title": chip.title, **groups,
+            "nodes": {kind.__name__: how for kind, how in target.supports.items()},
+            "not_modelled": list(chip.not_modelled),
+            "sources": {key: title for key, title in bibliography().items() if key in used},
+        })
+        return
+    console.print(report.chip(chip.name, chip.title, groups, list(chip.not_modelled)))
+
+
+@app.command()
+def doctor(as_json: Json = False, quiet: Quiet = False) -> None:
+    """What is installed, what is missing and what to type, and whether the pieces work together."""
+    from rich.markup import escape
+
+    from neuro.doctor import examine
+
+    console = _console(quiet or as_json)
+    checks = examine()
+    if as_json:
+        _emit({"checks": [c.to_json() for c in checks], "ok": all(c.ok or c.optional for c in checks)})
+    for check in checks:
+        mark = "[green]ok[/]     " if check.ok else "[yellow]missing[/]" if check.optional else "[red]broken[/] "
+        line = f"{check.name}: {check.found}" + ("" if check.ok else f"\n         {check.remedy}")
+        console.print(f"{mark} {escape(line)}", soft_wrap=True)
+    if not all(c.ok or c.optional for c in checks):
+        raise typer.Exit(EXIT_INPUT)
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    if version:
+        from neuro import __version__
+
+        typer.echo(f"axonport {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: errors raised on purpose become one message and an exit code, never a traceback."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        typer.echo("interrupted; what was finished is kept", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except MissingExtra as problem:
+        typer.echo(f"error: {problem}", err=True)
+        sys.exit(EXIT_EXTRA)
+    except ChipError as problem:
+        typer.echo(f"error: {problem}", err=True)
+        sys.exit(EXIT_CHIP)
+    except NeuroError as problem:
+        typer.echo(f"error: {problem}", err=True)
+        sys.exit(EXIT_INPUT)
+    except OSError as problem:  # a full disk, a read-only folder: the system's word is clear, a traceback is not
+        typer.echo(f"error: {problem.filename or 'file'}: {problem.strerror or problem}", err=True)
+        sys.exit(EXIT_INPUT)
