@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.table import Table
 
-_PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"))
+_PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"), (1e-15, "f"))
 
 
 def si(value: float | None, unit: str) -> str:
@@ -115,18 +115,18 @@ def chip(name: str, title: str, groups: Mapping[str, Mapping[str, Any]], not_mod
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=f"{name}: {title}", title_justify="left", show_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, title=f"{name}: {title}", title_justify="left", show_edge=False, padding=(0, 1, 0, 0))
     table.add_column("constant", no_wrap=True)
-    for column in ("value", "low", "high"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for column in ("grade", "source"):
-        table.add_column(column, overflow="fold")
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("range", no_wrap=True)
+    table.add_column("grade", no_wrap=True)
+    table.add_column("source", overflow="fold")
     for group, rows in groups.items():
+        table.add_row(f"[bold]{group}[/]")
         for key, q in rows.items():
             wide = q["low"] != q["high"]
-            low, high = (_constant(q[k], q["unit"]) if wide else "" for k in ("low", "high"))
-            table.add_row(f"{group}.{key}", _constant(q["value"], q["unit"]), low, high, q["grade"], q["source"])
-        table.add_section()
+            span = f"{_constant(q['low'], q['unit'])} .. {_constant(q['high'], q['unit'])}" if wide else ""
+            table.add_row(key, _constant(q["value"], q["unit"]), span, q["grade"], q["source"])
     return Group(table, "Not modelled:", *(f"  - {escape(line)}" for line in not_modelled))
 
 
