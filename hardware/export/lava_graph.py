@@ -1,0 +1,502 @@
+"""`lower`: a Loihi 2 `Program` as the processes Lava has, before anything is written.
+
+Lava differs from a `Program` in four ways, all settled here and exactly:
+
+- du, dv and vth are one number per LIF process. A population whose neurons differ is split into parts of
+  equal parameters; matrices are split into the same rows and columns.
+- A right shift acts on the accumulated sum of one Dense, so the columns of a matrix with a negative weight
+  exponent may not be split. Each part of such a source keeps the full size, its foreign neurons fed nothing
+  and therefore silent; Lava adds the spike vectors of the parts in the one matrix' input port.
+- Images are (width, height, channel). Populations next to a Conv take that shape; `Part.index` says which
+  neuron of ours sits at each place, and matrices that meet them are permuted.
+- Conv holds its geometry in int8 and wants whole populations at both ends. Where that fails, the same
+  synapses become an excitatory and an inhibitory Sparse.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuro.errors import DoesNotFit, UnsupportedNode, Violation
+from neuro.hardware.program import Population, Program, Projection
+
+IntArray = NDArray[np.int64]
+Shape = tuple[int, ...]
+AUTO, MIXED, EXCITATORY, INHIBITORY = 0, 1, 2, 3
+SIGN_NAMES = {MIXED: "MIXED", EXCITATORY: "EXCITATORY", INHIBITORY: "INHIBITORY"}
+MODELS = ("input", "lif", "li")
+KINDS = ("dense", "conv", "sparse")
+# Registers as lava/proc/lif/models.py documents them; Lava itself checks none of these.
+LIF_RANGES = {"du": (0, 4095), "dv": (0, 4095), "vth": (0, 131071), "bias_mant": (-4096, 4095), "bias_exp": (0, 7)}
+WEIGHT_EXP = (-8, 7)
+MAX_DELAY = 63
+INT8_MAX = 127
+WRAP_24 = 1 << 23
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One Lava process with neurons: a LIF, or the source of the input.
+
+    index: int64[n] our flat (row-major) neuron at each flat place of the process; -1 where the place is
+    only padding. shape: of the Lava process, its product is n. du, dv, vth: None for the input.
+    bias_mant, bias_exp: int64[n] in the process' order.
+    """
+
+    name: str
+    population: str
+    shape: Shape
+    index: IntArray
+    du: int | None = None
+    dv: int | None = None
+    vth: int | None = None
+    bias_mant: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    bias_exp: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @property
+    def size(self) -> int:
+        return int(self.index.size)
+
+
+@dataclass(frozen=True, eq=False)
+class Synapses:
+    """One Lava connection process. kind: Dense, DelayDense, Sparse, DelaySparse or Conv.
+
+    sources: parts whose spikes are added at its input; more than one only if they are padded to one size.
+    arrays: what the process takes, in Lava's orientation. options: its integer keyword arguments.
+    """
+
+    name: str
+    projection: str
+    kind: str
+    sources: tuple[str, ...]
+    target: str
+    arrays: dict[str, NDArray[np.int64]]
+    options: dict[str, int | tuple[int, ...]]
+
+    @property
+    def live(self) -> bool:
+        """Whether any weight is not zero. A Conv is always kept."""
+        return self.kind == "Conv" or bool(self.arrays["weights"].any())
+
+
+@dataclass(frozen=True, eq=False)
+class LavaGraph:
+    """Processes and connections of one `Program`. notes: what was split or replaced, and why."""
+
+    parts: tuple[Part, ...]
+    synapses: tuple[Synapses, ...]
+    notes: tuple[str, ...]
+
+    def of(self, population: str) -> tuple[Part, ...]:
+        """Parts of one population."""
+        return tuple(p for p in self.parts if p.population == population)
+
+
+def lower(program: Program, registers: bool = True) -> LavaGraph:
+    """The Lava processes that do exactly what a program says.
+
+    registers: refuse numbers that the chip's registers cannot hold. Lava's simulation takes many of them
+    all the same; its oracle runs (see `lava_inprocess`) ask for no more than Lava does.
+
+    Raises:
+        UnsupportedNode: populations or projections that Lava has no fixed-point process for, all of them.
+        DoesNotFit: registers out of range, delays over 63, convolutions too large for Lava; all at once.
+    """
+    _check(program, registers)
+    whc = _imaged(program)
+    notes: list[str] = []
+    parts: dict[str, tuple[Part, ...]] = {}
+    taken: set[str] = set()
+    for population in program.populations.values():
+        parts[population.name] = _parts(program, population, population.name in whc, taken, notes)
+    synapses: list[Synapses] = []
+    empty: list[Synapses] = []  # blocks without a synapse that is not zero
+    for projection in program.projections:
+        sources, targets = parts[projection.source], parts[projection.target]
+        if projection.kind == "conv" and _stays_conv(program, projection):
+            synapses.append(_conv(program, projection, sources[0], targets[0], _unique(projection.name, taken)))
+            continue
+        if projection.kind == "conv":
+            notes.append(f"'{projection.name}' is written as Sparse: {why_not_conv(program, projection)}")
+        for entries in _entries(program, projection):
+            for block in _blocks(projection, entries, sources, targets, taken):
+                (synapses if block.live else empty).append(block)
+    every = tuple(p for group in parts.values() for p in group)
+    return LavaGraph(every, tuple(_connected(every, synapses, empty)), tuple(notes))
+
+
+def _connected(parts: tuple[Part, ...], synapses: list[Synapses], empty: list[Synapses]) -> list[Synapses]:
+    """Drop empty blocks unless the graph would fall apart: Lava runs only what hangs together."""
+    group = {p.name: p.name for p in parts}
+
+    def root(name: str) -> str:
+        while group[name] != name:
+            name = group[name]
+        return name
+
+    kept = list(synapses)
+    for block in (*synapses, *empty):
+        ends = {root(n) for n in (*block.sources, block.target)}
+        if len(ends) > 1:
+            first = ends.pop()
+            group.update(dict.fromkeys(ends, first))
+            if not block.live:
+                kept.append(block)
+    return kept
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    base = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "unnamed"
+    candidate, k = base, 2
+    while candidate in taken:
+        candidate, k = f"{base}_{k}", k + 1
+    taken.add(candidate)
+    return candidate
+
+
+# What Lava can hold
+
+
+def scalar(projection: Projection, name: str, default: int) -> int:
+    """A parameter of a projection as a plain integer."""
+    return int(projection.params[name]) if name in projection.params else default
+
+
+def truncated(weights: IntArray, sign_mode: int, num_weight_bits: int) -> IntArray:
+    """What Lava makes of a matrix before it multiplies: clip to 8 bits, drop the bits it does not hold."""
+    mixed = int(sign_mode == MIXED)
+    sign = -1 if sign_mode == INHIBITORY else 1
+    clipped = np.clip(sign * weights, -256 * mixed, 255)
+    k = 8 - num_weight_bits + mixed
+    return np.asarray(sign * ((clipped >> k) << k), np.int64)
+
+
+def sign_mode_of(projection: Projection) -> int:
+    """Sign mode, guessed as Lava guesses it: from the whole matrix, before anything is split."""
+    mode = scalar(projection, "sign_mode", AUTO)
+    if mode != AUTO:
+        return mode
+    weight = projection.weight_q
+    return EXCITATORY if (weight >= 0).all() else INHIBITORY if (weight <= 0).all() else MIXED
+
+
+def _check(program: Program, registers: bool) -> None:
+    unknown = [
+        f"population '{p.name}': model '{p.model}' has no fixed-point process in Lava; known: {', '.join(MODELS)}"
+        for p in program.populations.values()
+        if p.model not in MODELS
+    ]
+    unknown += [
+        f"projection '{p.name}': kind '{p.kind}' has no process in Lava; known: {', '.join(KINDS)}"
+        for p in program.projections
+        if p.kind not in KINDS
+    ]
+    if unknown:
+        raise UnsupportedNode("this program cannot be written for Lava", unknown)
+    bad: list[Violation] = []
+    for population in program.populations.values():
+        if registers and population.model != "input":
+            bad += _bad_registers(population)
+    for projection in program.projections:
+        if projection.kind != "conv":
+            bad += _bad_synapses(projection, registers)
+        elif not _stays_conv(program, projection):
+            bad += _bad_conv(program, projection)
+    if bad:
+        raise DoesNotFit("this program cannot be written for Lava without changing its numbers", bad)
+
+
+def _bad_registers(population: Population) -> list[Violation]:
+    bad = []
+    for name, (low, high) in LIF_RANGES.items():
+        values = population.params.get(name, np.zeros(1, np.int64))
+        if values.size and (values.min() < low or values.max() > high):
+            wanted = f"{values.min()}..{values.max()}"
+            bad.append(Violation(population.name, name, wanted, f"{low}..{high}", "Compile it again."))
+    return bad
+
+
+def _bad_synapses(projection: Projection, registers: bool) -> list[Violation]:
+    bad = []
+    bits, mode = scalar(projection, "num_weight_bits", 8), sign_mode_of(projection)
+    exponent = scalar(projection, "weight_exp", 0)
+    low, high = WEIGHT_EXP
+    if registers and not low <= exponent <= high:
+        bad.append(Violation(projection.name, "weight_exp", exponent, f"{low}..{high}", "Rescale the layer."))
+    if mode not in SIGN_NAMES or not 1 <= bits <= 8:
+        wanted = f"sign_mode {mode}, num_weight_bits {bits}"
+        bad.append(Violation(projection.name, "weight format", wanted, "sign_mode 0..3, 1..8 bits", "Compile again."))
+    if "delay_steps" in projection.params:
+        delays = projection.params["delay_steps"]
+        if delays.size and (delays.min() < 0 or delays.max() > MAX_DELAY):
+            wanted = f"{delays.min()}..{delays.max()}"
+            bad.append(Violation(projection.name, "delay_steps", wanted, f"0..{MAX_DELAY}", "Use a coarser dt."))
+    if projection.kind == "sparse":
+        pairs = np.stack([projection.params["row"], projection.params["col"]])
+        double = pairs.shape[1] - np.unique(pairs, axis=1).shape[1]
+        if double:
+            bad.append(
+                Violation(projection.name, "synapses between one pair", double + 1, 1, "Put them in two projections.")
+            )
+    return bad
+
+
+# Convolutions
+
+
+def heterogeneous(population: Population) -> bool:
+    """Whether one Lava process cannot hold it: its neurons differ in du, dv or vth."""
+    return any(np.unique(population.params.get(n, np.zeros(1))).size > 1 for n in ("du", "dv", "vth"))
+
+
+def geometry(projection: Projection) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]:
+    """stride, padding, dilation (h, w) and groups of a convolution."""
+    def pair(name: str, default: int) -> tuple[int, int]:
+        values = np.broadcast_to(projection.params.get(name, np.int64(default)), (2,))
+        return int(values[0]), int(values[1])
+
+    return pair("stride", 1), pair("padding", 0), pair("dilation", 1), scalar(projection, "groups", 1)
+
+
+def why_not_conv(program: Program, projection: Projection) -> str:
+    """Why Lava's Conv cannot hold it, empty if it can."""
+    source, target = program.populations[projection.source], program.populations[projection.target]
+    for population in (source, target):
+        if heterogeneous(population):
+            return f"'{population.name}' has neurons with different du, dv or vth"
+    if len(source.shape) != 3 or len(target.shape) != 3:
+        return "one of its populations is not an image"
+    stride, padding, dilation, groups = geometry(projection)
+    padded = [n + 2 * p for n, p in zip(source.shape[1:], padding, strict=True)]
+    reach = [d * (k - 1) + 1 for d, k in zip(dilation, projection.weight_q.shape[2:], strict=True)]
+    if max(*padded, *reach, *stride, groups) > INT8_MAX:
+        return f"Lava's Conv computes its geometry in int8 and fails beyond {INT8_MAX} (padded size, kernel, groups)"
+    return ""
+
+
+def _stays_conv(program: Program, projection: Projection) -> bool:
+    return not why_not_conv(program, projection)
+
+
+def _imaged(program: Program) -> set[str]:
+    """Populations that take Lava's image shape because a Conv ends or starts there."""
+    convs = [p for p in program.projections if p.kind == "conv" and _stays_conv(program, p)]
+    return {name for p in convs for name in (p.source, p.target)}
+
+
+def _whc_order(shape: Shape) -> IntArray:
+    """Our flat (C, H, W) index at each flat place of (W, H, C)."""
+    return np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape).transpose(2, 1, 0).ravel()
+
+
+def _conv(program: Program, projection: Projection, source: Part, target: Part, name: str) -> Synapses:
+    stride, padding, dilation, groups = geometry(projection)
+    # Lava convolves, we correlate: flip both axes; then (out, in, y, x) -> (out, x, y, in).
+    weight = np.ascontiguousarray(projection.weight_q[:, :, ::-1, ::-1].transpose(0, 3, 2, 1))
+    options: dict[str, int | tuple[int, ...]] = {
+        "input_shape": source.shape,
+        "stride": stride[::-1],
+        "padding": padding[::-1],
+        "dilation": dilation[::-1],
+        "groups": groups,
+    }
+    return Synapses(name, projection.name, "Conv", (source.name,), target.name, {"weight": weight}, options)
+
+
+def conv_entries(
+    projection: Projection, source_shape: Shape, target_shape: Shape
+) -> tuple[IntArray, IntArray, IntArray]:
+    """(row, col, weight) of every synapse of a convolution, rows and columns row-major (C, H, W)."""
+    (sy, sx), (py, px), (dy, dx), groups = geometry(projection)
+    out_c, in_c, kh, kw = projection.weight_q.shape
+    channels, height, width = source_shape
+    _, out_h, out_w = target_shape
+    o, i, ky, kx, y, x = np.meshgrid(
+        *(np.arange(n) for n in (out_c, in_c, kh, kw, out_h, out_w)), indexing="ij", sparse=True
+    )
+    in_y, in_x = y * sy - py + ky * dy, x * sx - px + kx * dx
+    in_channel = (o // (out_c // groups)) * in_c + i
+    inside = (in_y >= 0) & (in_y < height) & (in_x >= 0) & (in_x < width) & (in_channel < channels)
+    row = (o * out_h + y) * out_w + x
+    col = (in_channel * height + in_y) * width + in_x
+    weight = projection.weight_q[:, :, :, :, None, None]
+    keep = inside & (weight != 0)
+    row, col, weight = (np.broadcast_to(a, keep.shape)[keep] for a in (row, col, weight))
+    return row.astype(np.int64), col.astype(np.int64), weight.astype(np.int64)
+
+
+def _bad_conv(program: Program, projection: Projection) -> list[Violation]:
+    """What keeps a convolution from being written as Sparse: Conv takes any weight and wraps at 24 bits."""
+    source, target = program.populations[projection.source], program.populations[projection.target]
+    why = why_not_conv(program, projection)
+    if len(source.shape) != 3 or len(target.shape) != 3:
+        return [Violation(projection.name, "shape of a convolution", "not an image", "(C, H, W)", "Reshape.")]
+    largest = int(np.abs(projection.weight_q).max(initial=0))
+    total = int(np.abs(projection.weight_q).reshape(len(projection.weight_q), -1).sum(axis=1).max(initial=0))
+    bad = []
+    if largest > 255:
+        bad.append(
+            Violation(projection.name, "weight", largest, 255, f"It must be Sparse ({why}), which holds 8 bits.")
+        )
+    if total >= WRAP_24:
+        bad.append(Violation(projection.name, "sum of weights", total, WRAP_24 - 1, f"It must be Sparse ({why})."))
+    return bad
+
+
+# Splitting
+
+
+def _parts(
+    program: Program, population: Population, image: bool, taken: set[str], notes: list[str]
+) -> tuple[Part, ...]:
+    size = population.size
+    if image:
+        index: IntArray = _whc_order(population.shape)
+        shape: Shape = population.shape[::-1]
+    else:
+        index, shape = np.arange(size, dtype=np.int64), (size,)
+    if population.model == "input":
+        return (Part(_unique(population.name, taken), population.name, shape, index),)
+    values = {n: np.broadcast_to(population.params.get(n, np.int64(0)).ravel(), (size,)) for n in LIF_RANGES}
+    if not heterogeneous(population):
+        name = _unique(population.name, taken)
+        return (_part(name, population.name, shape, index, values),)
+    rows = np.stack([values["du"], values["dv"], values["vth"]], axis=1)
+    kinds, member = np.unique(rows, axis=0, return_inverse=True)
+    member = member.ravel()
+    padded = any(
+        p.source == population.name and p.kind in ("dense", "sparse") and scalar(p, "weight_exp", 0) < 0
+        for p in program.projections
+    )
+    notes.append(
+        f"'{population.name}' is {len(kinds)} LIF processes, one for each (du, dv, vth)"
+        + (", each of full size because a matrix with a negative exponent reads them" if padded else "")
+    )
+    parts = []
+    for k in range(len(kinds)):
+        where = np.flatnonzero(member == k).astype(np.int64)
+        own = np.where(member == k, np.arange(size), -1).astype(np.int64) if padded else where
+        name = _unique(f"{population.name}_{k}", taken)
+        parts.append(_part(name, population.name, (own.size,), own, values))
+    return tuple(parts)
+
+
+def _part(name: str, population: str, shape: Shape, index: IntArray, values: dict[str, IntArray]) -> Part:
+    live = index >= 0
+    first = index[live][0]
+    bias_mant = np.where(live, values["bias_mant"][index], 0)
+    bias_exp = np.where(live, values["bias_exp"][index], 0)
+    du, dv, vth = (int(values[n][first]) for n in ("du", "dv", "vth"))
+    return Part(name, population, shape, index, du, dv, vth, bias_mant, bias_exp)
+
+
+@dataclass(frozen=True, eq=False)
+class _Entries:
+    """Synapses of one projection: a matrix, or rows, columns and values."""
+
+    kind: str  # dense or sparse
+    weight: IntArray
+    row: IntArray | None
+    col: IntArray | None
+    delay: IntArray | None
+    options: dict[str, int | tuple[int, ...]]
+
+
+def _entries(program: Program, projection: Projection) -> Iterable[_Entries]:
+    if projection.kind == "conv":
+        source, target = program.populations[projection.source], program.populations[projection.target]
+        row, col, weight = conv_entries(projection, source.shape, target.shape)
+        for mode, where in ((EXCITATORY, weight > 0), (INHIBITORY, weight < 0)):
+            if where.any():
+                options: dict[str, int | tuple[int, ...]] = {"weight_exp": 0, "num_weight_bits": 8, "sign_mode": mode}
+                yield _Entries("sparse", weight[where], row[where], col[where], None, options)
+        return
+    options = {
+        "weight_exp": scalar(projection, "weight_exp", 0),
+        "num_weight_bits": scalar(projection, "num_weight_bits", 8),
+        "sign_mode": sign_mode_of(projection),
+    }
+    delay = projection.params.get("delay_steps")
+    if projection.kind == "dense":
+        yield _Entries("dense", projection.weight_q, None, None, delay, options)
+        return
+    live = projection.weight_q != 0  # a zero weight is no synapse, and Lava would warn about it
+    yield _Entries(
+        "sparse",
+        projection.weight_q[live],
+        projection.params["row"][live],
+        projection.params["col"][live],
+        None if delay is None else delay[live],
+        options,
+    )
+
+
+def _place(part: Part, size: int) -> IntArray:
+    """Our neuron -> its place in a part, -1 where it is not there."""
+    place = np.full(size, -1, np.int64)
+    live = part.index >= 0
+    place[part.index[live]] = np.flatnonzero(live)
+    return place
+
+
+def _blocks(
+    projection: Projection, entries: _Entries, sources: tuple[Part, ...], targets: tuple[Part, ...], taken: set[str]
+) -> list[Synapses]:
+    """One connection process per target part and per group of source parts that share an input port."""
+    padded = len(sources) > 1 and any((s.index < 0).any() for s in sources)
+    groups = [sources] if padded else [(s,) for s in sources]
+    found = []
+    for target in targets:
+        for group in groups:
+            block = _dense_block if entries.kind == "dense" else _sparse_block
+            arrays = block(entries, group, target)
+            kind = ("Delay" if entries.delay is not None else "") + entries.kind.capitalize()
+            name = _unique(projection.name, taken)
+            options = dict(entries.options)
+            options["shape"] = (target.size, group[0].size)
+            found.append(
+                Synapses(name, projection.name, kind, tuple(s.name for s in group), target.name, arrays, options)
+            )
+    return found
+
+
+def _columns(group: tuple[Part, ...]) -> IntArray:
+    """Our neuron at each column of a block; padded parts together cover every neuron once."""
+    merged = group[0].index.copy()
+    for part in group[1:]:
+        merged = np.where(part.index >= 0, part.index, merged)
+    assert (merged >= 0).all(), "every column of a block belongs to a neuron"
+    return merged
+
+
+def _dense_block(entries: _Entries, group: tuple[Part, ...], target: Part) -> dict[str, IntArray]:
+    columns, live = _columns(group), target.index >= 0
+    pick = np.ix_(np.where(live, target.index, 0), columns)
+    arrays = {"weights": np.where(live[:, None], entries.weight[pick], 0)}
+    if entries.delay is not None:
+        arrays["delays"] = np.where(live[:, None], entries.delay[pick], 0)
+    return arrays
+
+
+def _sparse_block(entries: _Entries, group: tuple[Part, ...], target: Part) -> dict[str, IntArray]:
+    assert entries.row is not None
+    assert entries.col is not None
+    columns = _columns(group)
+    rows_at = np.full(int(max(entries.row.max(initial=0), target.index.max())) + 1, -1, np.int64)
+    live = target.index >= 0
+    rows_at[target.index[live]] = np.flatnonzero(live)
+    cols_at = np.full(int(max(entries.col.max(initial=0), columns.max())) + 1, -1, np.int64)
+    cols_at[columns] = np.arange(columns.size)
+    row, col = rows_at[entries.row], cols_at[entries.col]
+    keep = (row >= 0) & (col >= 0)
+    order = np.lexsort((col[keep], row[keep]))
+    arrays = {"weights": entries.weight[keep][order], "row": row[keep][order], "col": col[keep][order]}
+    if entries.delay is not None:
+        arrays["delays"] = entries.delay[keep][order]
+    return arrays

@@ -1,0 +1,175 @@
+"""The process that runs an exported folder in Lava's runtime. Started by `lava_runtime`, never imported by it.
+
+    python -m neuro.hardware.export.lava_worker JOB PARENT_PID
+
+JOB holds job.json and dense.npy; the worker leaves one .npy per LIF process (int32[steps, 3, n]), progress and
+result.json. Everything that computes is Lava's: models are chosen by Loihi2SimCfg(select_tag="fixed_pt"), LIF
+by a subclass of the same PyLifModelBitAcc that copies u, v and the spikes out after each ``run_spk``. Between
+samples every state variable is set to zero through Lava's own ``Var.set``.
+
+Nothing survives its parent. The worker asks four times a second whether its parent is still the one that
+started it; everything it forks asks the kernel to be killed with it (and watches too, where there is no such
+call). Shared memory is then removed by multiprocessing's resource tracker, which is left alone for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+PR_SET_PDEATHSIG = 1
+POLL_S = 0.25
+STATE = ("u", "v", "a_buff", "a_buf")
+_job: Path | None = None
+
+
+def _watch(parent: int, farewell: Callable[[], None] = lambda: None) -> None:
+    """A thread that ends this process once its parent is gone."""
+
+    def loop() -> None:
+        while os.getppid() == parent:
+            time.sleep(POLL_S)
+        farewell()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=loop, daemon=True, name="parent watch").start()
+
+
+def _die_with_parent() -> None:
+    """After a fork: be killed when the parent is."""
+    parent = os.getppid()
+    try:
+        known = ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) == 0
+    except (AttributeError, OSError):
+        known = False
+    if not known or os.getppid() != parent:
+        _watch(parent)
+
+
+def _say(**line: Any) -> None:
+    assert _job is not None
+    temporary = _job / "progress.part"
+    temporary.write_text(json.dumps(line), encoding="utf-8")
+    os.replace(temporary, _job / "progress.json")
+
+
+def _recorder(logs: dict[int, Any]) -> type:
+    """Lava's bit-accurate LIF model, copying u, v and the spikes out after each step."""
+    from lava.proc.lif.models import PyLifModelBitAcc
+
+    class Recorded(PyLifModelBitAcc):  # type: ignore[misc]  # lava has no types
+        def run_spk(self) -> None:
+            super().run_spk()
+            row = logs[self.model_id][self.time_step - 1]
+            row[0], row[1], row[2] = self.u.ravel(), self.v.ravel(), self.s_out_buff.ravel()
+
+    return Recorded
+
+
+def _report_dead_actors(actors: list[Any], busy: threading.Event) -> None:
+    """An exception in a process model leaves Lava waiting for ever: say what happened and end instead."""
+
+    def loop() -> None:
+        while True:
+            time.sleep(POLL_S)
+            if not busy.is_set():
+                continue
+            for actor in actors:
+                with contextlib.suppress(ValueError, OSError, AssertionError):
+                    if actor.exception:
+                        sys.stderr.write(f"a process model failed:\n{actor.exception[1]}\n")
+                        os._exit(3)
+                    if not actor.is_alive() and busy.is_set():
+                        sys.stderr.write(f"a process of Lava ended with exit code {actor.exitcode}\n")
+                        os._exit(4)
+
+    threading.Thread(target=loop, daemon=True, name="actor watch").start()
+
+
+def _zero(processes: dict[str, Any]) -> None:
+    """Set the state of every process to zero, as it was before the first step."""
+    for process in processes.values():
+        for name in STATE:
+            variable = getattr(process, name, None)
+            if variable is not None:
+                variable.set(np.zeros(variable.shape, np.int32))
+
+
+def work(job: Path) -> None:
+    """Run all samples of a job one after the other."""
+    from neuro.hardware.export.lava_folder import load_folder, padded
+    from neuro.hardware.export.lava_shim import import_lava
+
+    began = time.perf_counter()
+    task = json.loads((job / "job.json").read_text(encoding="utf-8"))
+    _say(phase="import")
+    import_lava()
+    multiprocessing.set_start_method("fork", force=True)  # Lava's runtime knows no other
+    from lava.magma.core.run_conditions import RunSteps
+    from lava.magma.core.run_configs import Loihi2SimCfg
+    from lava.proc.lif.process import LIF
+
+    folder = load_folder(task["folder"])
+    samples = padded(np.load(job / "dense.npy", allow_pickle=False), folder.inputs, folder.depth)
+    steps, batch, inputs = samples.shape
+    _say(phase="build")
+    processes = folder.module.build(samples.transpose(1, 0, 2).reshape(batch * steps, inputs))
+    logs = {}
+    for name in folder.processes:
+        size = len(folder.index[name])
+        shape = (batch * steps, 3, size)
+        logs[processes[name].id] = np.lib.format.open_memmap(job / f"{name}.npy", "w+", np.int32, shape)
+    config = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map={LIF: _recorder(logs)})
+    first = next(iter(processes.values()))
+    busy = threading.Event()
+    for k in range(batch):
+        _say(phase="run", sample=k, samples=batch)
+        if k == 0:
+            first.create_runtime(run_cfg=config)
+            _report_dead_actors(first.runtime._messaging_infrastructure.actors, busy)
+            started = time.perf_counter()
+            busy.set()
+        else:
+            _zero(processes)
+        first.run(condition=RunSteps(num_steps=steps))
+    busy.clear()
+    result = {"startup_s": started - began, "run_s": time.perf_counter() - started, "samples": batch, "steps": steps}
+    (job / "result.part").write_text(json.dumps(result), encoding="utf-8")
+    os.replace(job / "result.part", job / "result.json")
+    first.stop()
+
+
+def main() -> int:
+    """Guard first, work second."""
+    global _job
+    _job, parent = Path(sys.argv[1]), int(sys.argv[2])
+    if os.getppid() != parent:
+        return 5
+    _watch(parent, farewell=lambda: shutil.rmtree(sys.argv[1], ignore_errors=True))
+    os.register_at_fork(after_in_child=_die_with_parent)
+    try:
+        work(_job)
+    except BaseException:  # the parent reads the log; nothing may be left hanging
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(2)
+    sys.stderr.flush()
+    os._exit(0)  # Lava leaves threads behind that would keep the interpreter from ending
+
+
+if __name__ == "__main__":
+    sys.exit(main())
