@@ -1,0 +1,373 @@
+"""torch module <-> `Network`, one row per layer type.
+
+A trained neuron is v = beta v + W s; the IR has v = b v + (1 - b) r x. The bridge sets
+r = gain / (1 - b) and w_in = gain_syn / (1 - a), so weights cross unchanged and both sides compute the
+same membrane. Everything crosses in float64. Fake-quantised weights cross as what they stand for,
+batch norm is folded into the layer before it, dropout vanishes.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from neuro import discretise, ir
+from neuro.errors import ConversionError, NetworkError, UnsupportedLayer
+from neuro.ir import Array, Edge, Network, Node, Shape
+from neuro.nn.delay import Delay, DelayedLinear
+from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Recurrent
+from neuro.nn.network import INPUT, OUTPUT, SpikingNetwork
+from neuro.nn.stateless import AvgPool2d, Dropout, Scale, SumPool2d
+
+BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d)
+VANISHING = (Dropout, nn.Dropout, nn.Dropout2d, nn.Identity)
+
+
+# ---------------------------------------------------------------- module -> Network
+
+
+@dataclass
+class _Draft:
+    """The network being written. late: (weight node, neuron) pairs that close a recurrence."""
+
+    dt: float
+    rule: str
+    nodes: dict[str, Node] = field(default_factory=dict)
+    inner: dict[str, list[Edge]] = field(default_factory=dict)  # by the layer that needs them
+    norms: dict[str, nn.Module] = field(default_factory=dict)  # batch norm behind a weight layer
+    bad: list[str] = field(default_factory=list)
+
+
+def to_network(
+    module: nn.Module,
+    input_shape: Shape | None = None,
+    dt: float | None = None,
+    readout: str | None = None,
+    discretisation: str | None = None,
+) -> Network:
+    """The `Network` that a module computes in evaluation mode.
+
+    Args:
+        module: a `SpikingNetwork`, or an nn.Sequential of layers that have a row here.
+        input_shape, dt, readout, discretisation: taken from a `SpikingNetwork` where None; a Sequential
+            needs input_shape and dt.
+
+    Raises:
+        UnsupportedLayer: layers without a counterpart, all of them.
+        NetworkError: what results is no valid network.
+    """
+    if not isinstance(module, SpikingNetwork):
+        module = _wrap(module, input_shape, dt)
+    net: SpikingNetwork = copy.deepcopy(module).double().eval()
+    draft = _Draft(net.dt if dt is None else dt, discretisation or net.discretisation)
+    edges = _without_vanishing(net, draft)
+    kept = [n for n in net.names if any(n in edge for edge in edges)]
+    with torch.no_grad():
+        for name in kept:
+            row = _row(_EXPORT, net.layer(name))
+            if row is None:
+                draft.bad.append(f"'{name}' is a {type(net.layer(name)).__name__}, which has no place in a Network")
+                continue
+            try:
+                row(draft, name, net.layer(name))
+            except ConversionError as problem:
+                draft.bad.append(f"'{name}' ({type(net.layer(name)).__name__}): {problem}")
+    if draft.bad:
+        raise UnsupportedLayer(f"cannot become a Network (supported: {supported()})", draft.bad)
+    all_edges: list[Edge] = []
+    for source, target in edges:
+        all_edges += draft.inner.pop(source, [])  # a recurrence closes before the layer is left
+        all_edges.append((source, target))
+    shape = net.input_shape if input_shape is None else tuple(input_shape)
+    nodes = {INPUT: ir.Input(shape), **draft.nodes, OUTPUT: ir.Output(readout or net.readout)}
+    return Network(nodes, tuple(all_edges), draft.dt, draft.rule)
+
+
+def supported() -> str:
+    """Names of the layer types that can become a Network."""
+    types = [t.__name__ for t in (*_EXPORT, *BatchNorm, *VANISHING)]
+    return ", ".join(dict.fromkeys(types))
+
+
+def _wrap(module: nn.Module, input_shape: Shape | None, dt: float | None) -> SpikingNetwork:
+    if input_shape is None or dt is None:
+        raise NetworkError("a module that is no SpikingNetwork needs input_shape and dt (seconds)")
+    layers = dict(_flat("", module)) if isinstance(module, nn.Sequential) else {"layer": module}
+    return SpikingNetwork({n or "layer": m for n, m in layers.items()}, input_shape=tuple(input_shape), dt=dt)
+
+
+def _flat(prefix: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
+    if not isinstance(module, nn.Sequential):
+        return [(prefix, module)]
+    return [row for name, child in module.named_children() for row in _flat(f"{prefix}.{name}".lstrip("."), child)]
+
+
+def _without_vanishing(net: SpikingNetwork, draft: _Draft) -> list[Edge]:
+    """Edges with dropout and batch norm taken out; what is folded is noted in ``draft.norms``."""
+    edges = list(net.edges)
+    for name in net.names:
+        layer = net.layer(name)
+        if isinstance(layer, BatchNorm):
+            before = [s for s, d in edges if d == name]
+            behind = [d for s, d in edges if s in before]
+            weighted = [s for s in before if s != INPUT and isinstance(net.layer(s), (nn.Linear, nn.Conv2d, DelayedLinear))]
+            if len(before) != 1 or behind != [name] or not weighted or before[0] in draft.norms:
+                draft.bad.append(f"'{name}' ({type(layer).__name__}) must directly follow one Linear or Conv2d alone")
+                continue
+            draft.norms[before[0]] = layer
+        elif not isinstance(layer, VANISHING):
+            continue
+        sources, targets = [s for s, d in edges if d == name], [d for s, d in edges if s == name]
+        at = min(i for i, edge in enumerate(edges) if name in edge)
+        joined = [(s, d) for s in sources for d in targets]
+        edges = [e for e in edges[:at] if name not in e] + joined + [e for e in edges[at:] if name not in e]
+    return edges
+
+
+def _row(table: Mapping[type, Any], layer: object) -> Any:
+    return next((table[t] for t in type(layer).__mro__ if t in table), None)
+
+
+def _array(tensor: Tensor) -> Array:
+    array: Array = tensor.detach().double().numpy()
+    return array
+
+
+def _folded(draft: _Draft, name: str, weight: Tensor, bias: Tensor | None) -> tuple[Array, Array | None]:
+    """Weight and bias with the batch norm behind them folded in: W g / sd, (b - mean) g / sd + shift."""
+    norm: Any = draft.norms.get(name)
+    if norm is None:
+        return _array(weight), None if bias is None else _array(bias)
+    if norm.running_mean is None:
+        raise ConversionError("a batch norm without running statistics cannot be folded")
+    factor = (norm.running_var + norm.eps).rsqrt()
+    if norm.affine:
+        factor = factor * norm.weight
+    start = -norm.running_mean if bias is None else bias - norm.running_mean
+    shift = start * factor + (norm.bias if norm.affine else 0.0)
+    return _array(weight * factor.view(-1, *[1] * (weight.dim() - 1))), _array(shift)
+
+
+def _linear(draft: _Draft, name: str, layer: nn.Linear | DelayedLinear) -> None:
+    weight, bias = _folded(draft, name, layer.weight, layer.bias)
+    steps = layer.delay_steps.numpy() if isinstance(layer, DelayedLinear) else None  # type: ignore[union-attr]
+    draft.nodes[name] = ir.Linear(weight, steps) if bias is None else ir.Affine(weight, steps, bias=bias)
+
+
+def _conv(draft: _Draft, name: str, layer: nn.Conv2d) -> None:
+    if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
+        raise ConversionError(f"padding must be numbers and zeros, got {layer.padding!r}, '{layer.padding_mode}'")
+    weight, bias = _folded(draft, name, layer.weight, layer.bias)
+    bias = np.zeros(weight.shape[0]) if bias is None else bias
+    draft.nodes[name] = ir.Conv2d(weight, layer.stride, layer.padding, layer.dilation, layer.groups, bias)  # type: ignore[arg-type]
+
+
+def _torch_avg_pool(draft: _Draft, name: str, layer: nn.AvgPool2d) -> None:
+    if layer.ceil_mode or not layer.count_include_pad or layer.divisor_override:
+        raise ConversionError("needs ceil_mode=False, count_include_pad=True, no divisor_override")
+    draft.nodes[name] = ir.AvgPool2d(layer.kernel_size, layer.stride, layer.padding)  # type: ignore[arg-type]
+
+
+def _pool(draft: _Draft, name: str, layer: SumPool2d) -> None:
+    kind = ir.AvgPool2d if isinstance(layer, AvgPool2d) else ir.SumPool2d
+    draft.nodes[name] = kind(layer.kernel_size, layer.stride, layer.padding)
+
+
+def _flatten(draft: _Draft, name: str, layer: nn.Flatten) -> None:
+    if layer.start_dim != 1 or layer.end_dim != -1:
+        raise ConversionError("flattens part of a step only; use nn.Flatten()")
+    draft.nodes[name] = ir.Flatten()
+
+
+def _scale(draft: _Draft, name: str, layer: Scale) -> None:
+    draft.nodes[name] = ir.Scale(_array(layer.get_buffer("scale")))
+
+
+def _delay(draft: _Draft, name: str, layer: Delay) -> None:
+    draft.nodes[name] = ir.Delay(layer.get_buffer("steps").numpy())
+
+
+def _recurrent(draft: _Draft, name: str, layer: Recurrent) -> None:
+    _neuron(draft, name, layer.neuron)
+    weight = f"{name}_recurrent"
+    draft.nodes[weight] = ir.Linear(_array(layer.recurrent.weight))
+    draft.inner[name] = [(name, weight), (weight, name)]
+
+
+def _constant(decay: Array, dt: float, rule: str) -> tuple[Array, Array]:
+    """(tau, 1 - the decay that tau gives back) of a decay per step."""
+    if (decay >= 1.0).any():
+        raise ConversionError("a decay of 1 has no time constant; use an IF")
+    if rule == "exact":
+        # exp(-1000) is 0 in float64: a decay of 0 is a time constant far below the step
+        with np.errstate(divide="ignore"):
+            tau = np.where(decay > 0.0, -dt / np.log(decay), dt / 1000.0)
+    else:
+        tau = dt / (1.0 - decay)
+    return tau, 1.0 - discretise.decay(tau, dt, rule)
+
+
+def _neuron(draft: _Draft, name: str, layer: Neuron) -> None:
+    c = {n: _array(layer.value(n)) for n in ("alpha", "gain_syn", "beta", "gain", "drive", "v_threshold", "v_reset")}
+    given: dict[str, Any] = {}
+    if layer.spiking:
+        given = {"v_threshold": c["v_threshold"], "v_reset": c["v_reset"], "reset": layer.reset}
+    if isinstance(layer, IF):
+        if c["drive"].any():
+            raise ConversionError("an IF has no constant drive; put a bias into the layer before it")
+        draft.nodes[name] = ir.IF(r=c["gain"] * c["gain_syn"], **given)
+        return
+    given["tau_mem"], left = _constant(c["beta"], draft.dt, draft.rule)
+    given["v_leak"] = c["drive"] / left
+    if isinstance(layer, (CubaLI, CubaLIF)):
+        given["r"] = c["gain"] / left
+        given["tau_syn"], left = _constant(c["alpha"], draft.dt, draft.rule)
+        given["w_in"] = c["gain_syn"] / left
+    else:
+        given["r"] = c["gain"] * c["gain_syn"] / left
+    draft.nodes[name] = _NODE[type(layer)](**given)
+
+
+_NODE: dict[type[Neuron], Callable[..., Node]] = {LIF: ir.LIF, LI: ir.LI, CubaLIF: ir.CubaLIF, CubaLI: ir.CubaLI}
+_EXPORT: dict[type[nn.Module], Callable[[_Draft, str, Any], None]] = {
+    nn.Linear: _linear,
+    DelayedLinear: _linear,
+    nn.Conv2d: _conv,
+    nn.AvgPool2d: _torch_avg_pool,
+    AvgPool2d: _pool,
+    SumPool2d: _pool,
+    nn.Flatten: _flatten,
+    Scale: _scale,
+    Delay: _delay,
+    Recurrent: _recurrent,
+    IF: _neuron,
+    LIF: _neuron,
+    LI: _neuron,
+    CubaLIF: _neuron,
+    CubaLI: _neuron,
+}
+
+
+# ---------------------------------------------------------------- Network -> module
+
+
+def to_module(network: Network, dtype: torch.dtype = torch.float32, **neuron_options: Any) -> SpikingNetwork:
+    """A trainable module that computes a network; weights become parameters.
+
+    Args:
+        dtype: of weights and of the computation. neuron_options: surrogate, detach for every neuron.
+
+    Raises:
+        NetworkError: the network has not exactly one input and one output.
+    """
+    ends = {network.input: INPUT, network.output: OUTPUT}
+    taken = {INPUT, OUTPUT} - set(ends)
+    names = {n: ends.get(n, f"{n}_layer" if n in (INPUT, OUTPUT) and n in taken else n) for n in network.nodes}
+    loops = _recurrences(network)
+    layers: dict[str, nn.Module] = {}
+    for name in network.order:
+        node = network.nodes[name]
+        if name in ends or name in loops.values():
+            continue
+        layer = _IMPORT[type(node)](node, network, dtype, neuron_options)
+        if name in loops:
+            weight = network.nodes[loops[name]]
+            assert isinstance(weight, ir.Linear)
+            layer = Recurrent(layer, len(weight.weight))
+            layer.recurrent = _weights(nn.Linear(*layer.recurrent.weight.shape, bias=False), weight, dtype)
+        layers[names[name]] = layer
+    inside = {(n, w) for n, w in loops.items()} | {(w, n) for n, w in loops.items()}
+    edges = [(names[s], names[d]) for s, d in network.edges if (s, d) not in inside]
+    output = network.nodes[network.output]
+    assert isinstance(output, ir.Output)
+    return SpikingNetwork(
+        layers,
+        edges,
+        input_shape=network.shapes[network.input],
+        dt=network.dt,
+        readout=output.readout,
+        discretisation=network.discretisation,
+    )
+
+
+def _recurrences(network: Network) -> dict[str, str]:
+    """Neuron -> the plain Linear that returns its spikes to it and does nothing else."""
+    found: dict[str, str] = {}
+    for source, target in sorted(network.feedback):
+        node, neuron = network.nodes[source], network.nodes[target]
+        simple = type(node) is ir.Linear and node.delay_steps is None and getattr(neuron, "spiking", False)
+        alone = network.sources(source) == (target,) and network.targets(source) == (target,)
+        # a neuron that nothing else feeds, or that sits on a larger loop, keeps its Linear as a layer
+        if simple and alone and target not in found and len(network.sources(target)) > 1:
+            found[target] = source
+    return found
+
+
+def _weights(layer: Any, node: Any, dtype: torch.dtype) -> Any:
+    """``layer`` with a node's weight and bias, in ``dtype``."""
+    layer.weight = nn.Parameter(torch.from_numpy(np.array(node.weight)).to(dtype))
+    if layer.bias is not None:
+        layer.bias = nn.Parameter(torch.from_numpy(np.array(node.bias)).to(dtype))
+    return layer
+
+
+def _import_linear(node: ir.Linear, network: Network, dtype: torch.dtype, options: dict[str, Any]) -> nn.Module:
+    bias = isinstance(node, ir.Affine)
+    if node.delay_steps is not None:
+        return _weights(DelayedLinear(node.delay_steps, bias), node, dtype)  # type: ignore[no-any-return]
+    out, inputs = node.weight.shape
+    return _weights(nn.utils.skip_init(nn.Linear, inputs, out, bias), node, dtype)  # type: ignore[no-any-return]
+
+
+def _import_conv(node: ir.Conv2d, network: Network, dtype: torch.dtype, options: dict[str, Any]) -> nn.Module:
+    out, per_group, *kernel = node.weight.shape
+    shape = (per_group * node.groups, out, tuple(kernel), node.stride, node.padding, node.dilation, node.groups)
+    return _weights(nn.utils.skip_init(nn.Conv2d, *shape), node, dtype)  # type: ignore[no-any-return]
+
+
+def _import_neuron(node: ir.Neuron, network: Network, dtype: torch.dtype, options: dict[str, Any]) -> nn.Module:
+    c = discretise.coefficients(node, network.dt, network.discretisation)
+    given = {"alpha": c.alpha, "gain_syn": c.gain_syn, "beta": c.beta, "gain": c.gain_mem, "drive": c.drive}
+    if node.spiking:
+        given |= {"v_threshold": node.v_threshold, "v_reset": node.v_reset}  # type: ignore[attr-defined]
+        options = {"reset": node.reset, **options}  # type: ignore[attr-defined]
+    uniform = {n: v.flat[0] if (v == v.flat[0]).all() else v for n, v in given.items()}
+    return _LAYER[type(node)](**uniform, **options)
+
+
+def _import_avg(node: ir.AvgPool2d, *_: Any) -> nn.Module:
+    return AvgPool2d(node.kernel_size, node.stride, node.padding)
+
+
+def _import_sum(node: ir.SumPool2d, *_: Any) -> nn.Module:
+    return SumPool2d(node.kernel_size, node.stride, node.padding)
+
+
+def _import_scale(node: ir.Scale, network: Network, dtype: torch.dtype, options: dict[str, Any]) -> nn.Module:
+    return Scale(node.scale).to(dtype)
+
+
+_LAYER: dict[type[Node], type[Neuron]] = {
+    ir.IF: IF,
+    ir.LI: LI,
+    ir.LIF: LIF,
+    ir.CubaLI: CubaLI,
+    ir.CubaLIF: CubaLIF,
+}
+_IMPORT: dict[type[Node], Callable[..., Any]] = {
+    ir.Linear: _import_linear,
+    ir.Affine: _import_linear,
+    ir.Conv2d: _import_conv,
+    ir.SumPool2d: _import_sum,
+    ir.AvgPool2d: _import_avg,
+    ir.Flatten: lambda node, *_: nn.Flatten(),
+    ir.Scale: _import_scale,
+    ir.Delay: lambda node, *_: Delay(node.steps),
+    **dict.fromkeys(_LAYER, _import_neuron),
+}

@@ -1,0 +1,163 @@
+"""Time loops of `neuro.nn.neurons` as compiled kernels: one pass over memory forwards, one backwards.
+
+Arrays are [time, batch, n]; parameters are [n]. One call may run all steps, or one step of a
+recurrent layer, whose matrix product lies between two calls (`neuro.nn.fused`). A call works on the batch rows first..last - 1 and
+releases the interpreter lock: `over_rows` gives each thread its rows, so the result cannot depend on
+the number of threads (and no OpenMP runtime is started that a later fork would trip over). No
+fastmath: arithmetic is in the order of `neurons.li_step`. A leaky integrator is a neuron with
+v_threshold = +inf; it never fires.
+
+With ``grid`` the state lives on a chip's integers, held exactly in float64: decays round towards
+zero, i wraps and v clips at ``limit``, ``gain_syn`` turns a real current into weight units, and
+``fraction`` = 64 state units make one weight unit (Lava 0.10, proc/lif/models.py; Loihi 2).
+Otherwise unit = 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+
+F = TypeVar("F", bound=Callable[..., Any])
+BLOCK = 1024  # neurons at a time: parameters and state of a block stay in the first-level cache
+WORTH_A_THREAD = 100_000  # array elements; below this a thread costs more than it saves
+
+
+def kernel(function: F) -> F:
+    """numba.njit: compiled on first use, cached on disk, no fastmath, no interpreter lock."""
+    return cast(F, numba.njit(cache=True, nogil=True)(function))
+
+
+@lru_cache(maxsize=None)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="neuro.nn")
+
+
+def over_rows(function: Callable[..., None], threads: int, batch: int, size: int, *arguments: Any) -> None:
+    """function(first, last, *arguments) over batch rows, in up to ``threads`` threads. size: elements in all."""
+    parts = max(1, min(threads, batch, size // WORTH_A_THREAD))
+    if parts == 1:
+        function(0, batch, *arguments)
+        return
+    ends = [batch * k // parts for k in range(parts + 1)]
+    jobs = [_pool(threads).submit(function, a, b, *arguments) for a, b in zip(ends, ends[1:], strict=False)]
+    for job in jobs:
+        job.result()
+
+
+# Rows of one step are taken as slices: an index that cannot be negative lets the compiler use vectors.
+
+
+@kernel
+def _integrate(x, i, m, alpha, gain_syn, beta, gain, drive):  # type: ignore[no-untyped-def]
+    for j in range(x.size):
+        i[j] = alpha[j] * i[j] + gain_syn[j] * x[j]
+        m[j] = beta[j] * m[j] + gain[j] * i[j] + drive[j]
+
+
+@kernel
+def _integrate_grid(x, i, m, alpha, gain_syn, beta, drive, fraction, limit):  # type: ignore[no-untyped-def]
+    """i = tz(alpha i) + fraction round(gain_syn x), wrapped; m = tz(beta m) + i + drive, clipped; whole numbers."""
+    for j in range(x.size):
+        u = np.trunc(alpha[j] * i[j]) + np.rint(gain_syn[j] * x[j]) * fraction
+        u = u - 2.0 * limit if u > limit else (u + 2.0 * limit if u <= -limit else u)
+        i[j] = u
+        m[j] = min(max(np.trunc(beta[j] * m[j]) + u + drive[j], 1.0 - limit), limit - 1.0)
+
+
+@kernel
+def _fire(m, v, s, theta, v_reset, subtract, unit):  # type: ignore[no-untyped-def]
+    """v = m, s = m > theta, and m after the reset."""
+    one, zero = s.dtype.type(1), s.dtype.type(0)
+    for j in range(m.size):
+        u = m[j]
+        fired = u > theta[j]
+        v[j] = u * unit
+        s[j] = one if fired else zero
+        after = u - theta[j] if subtract else v_reset[j]
+        m[j] = after if fired else u
+
+
+@kernel
+def forward(first, last, begin, end, x, i, m, v, s, i_out, alpha, gain_syn, beta, gain, drive, theta, v_reset, subtract, keep_i, grid, unit, fraction, limit):  # type: ignore[no-untyped-def]  # noqa: E501
+    """Steps begin..end - 1: currents x -> v (before the reset) and spikes s; i_out too where keep_i.
+
+    State i and m (membrane after the reset): [batch, n], read and left behind.
+    """
+    n = x.shape[2]
+    for b in range(first, last):
+        for start in range(0, n, BLOCK):
+            p = slice(start, min(start + BLOCK, n))
+            for t in range(begin, end):
+                if grid:
+                    _integrate_grid(x[t, b, p], i[b, p], m[b, p], alpha[p], gain_syn[p], beta[p], drive[p], fraction, limit)
+                else:
+                    _integrate(x[t, b, p], i[b, p], m[b, p], alpha[p], gain_syn[p], beta[p], gain[p], drive[p])
+                _fire(m[b, p], v[t, b, p], s[t, b, p], theta[p], v_reset[p], subtract, unit)
+                if keep_i:
+                    i_out[t, b, p] = i[b, p]
+
+
+# Backwards. With u the membrane before and v after the reset, D* the gradient of the loss to *:
+#   Ds = g (+ W^T Dx[t+1]);  Dv = beta Du[t+1];  Du = g_u + Ds h + Dv dv/du;  Di = gain Du + alpha Di[t+1]
+#   dv/du = 1 - s + attached (v_reset - u) h    (hard)        attached = 0 where the reset is detached
+#   dv/du = 1 - attached v_threshold h          (subtract)
+# Both are 1 - c_s s + (c_h + c_uh u) h, so no branch is left in the loop.
+
+
+@kernel
+def _adjoint(ds, h, v, s, du, dv, di, dx, alpha, gain_syn, beta, gain, c_s, c_h, c_uh):  # type: ignore[no-untyped-def]
+    for j in range(ds.size):
+        dv[j] = beta[j] * du[j]
+        du[j] = ds[j] * h[j] + dv[j] * (1 - c_s * s[j] + (c_h[j] + c_uh * v[j]) * h[j])
+        di[j] = gain[j] * du[j] + alpha[j] * di[j]
+        dx[j] = gain_syn[j] * di[j]
+
+
+@kernel
+def _adjoint_with_v(ds, g_u, h, v, s, du, dv, di, dx, alpha, gain_syn, beta, gain, c_s, c_h, c_uh):  # type: ignore[no-untyped-def]  # noqa: E501
+    """`_adjoint` where the loss sees v too."""
+    for j in range(ds.size):
+        dv[j] = beta[j] * du[j]
+        du[j] = g_u[j] + ds[j] * h[j] + dv[j] * (1 - c_s * s[j] + (c_h[j] + c_uh * v[j]) * h[j])
+        di[j] = gain[j] * du[j] + alpha[j] * di[j]
+        dx[j] = gain_syn[j] * di[j]
+
+
+@kernel
+def _learn(t, b, p, g, h, v, s, i_seq, du, dv, di, d_alpha, d_beta, d_theta, theta, v_reset, c_h, c_uh, subtract):  # type: ignore[no-untyped-def]  # noqa: E501
+    """Adds step t to the gradients of the parameters of neurons p in batch row b."""
+    for k in range(p.start, p.stop):
+        d_theta[b, k] -= (g[t, b, k] + dv[b, k] * (c_h[k] + c_uh * v[t, b, k])) * h[t, b, k]
+        if subtract:
+            d_theta[b, k] -= dv[b, k] * s[t, b, k]
+        if t > 0:
+            before = v[t - 1, b, k]
+            after = before - theta[k] if subtract else v_reset[k]
+            d_beta[b, k] += du[b, k] * (after if s[t - 1, b, k] != 0 else before)
+            d_alpha[b, k] += di[b, k] * i_seq[t - 1, b, k]
+
+
+@kernel
+def backward(first, last, begin, end, g, g_u, h, v, s, i_seq, du, dv, di, dx, d_alpha, d_beta, d_theta, alpha, gain_syn, beta, gain, theta, v_reset, c_s, c_h, c_uh, subtract, has_u, learn):  # type: ignore[no-untyped-def]  # noqa: E501
+    """Steps end - 1 down to begin: gradients to the currents (dx) and, where learn, to alpha, beta, v_threshold.
+
+    g, g_u: gradient to s and to v; h: surrogate derivative; all [time, batch, n]. State du, dv, di:
+    [batch, n], read and left behind. Parameters' gradients add up per batch row, [batch, n].
+    """
+    n = v.shape[2]
+    for b in range(first, last):
+        for start in range(0, n, BLOCK):
+            p = slice(start, min(start + BLOCK, n))
+            for t in range(end - 1, begin - 1, -1):
+                if has_u:
+                    _adjoint_with_v(g[t, b, p], g_u[t, b, p], h[t, b, p], v[t, b, p], s[t, b, p], du[b, p], dv[b, p], di[b, p], dx[t, b, p], alpha[p], gain_syn[p], beta[p], gain[p], c_s, c_h[p], c_uh)  # noqa: E501
+                else:
+                    _adjoint(g[t, b, p], h[t, b, p], v[t, b, p], s[t, b, p], du[b, p], dv[b, p], di[b, p], dx[t, b, p], alpha[p], gain_syn[p], beta[p], gain[p], c_s, c_h[p], c_uh)  # noqa: E501
+                if learn:
+                    _learn(t, b, p, g, h, v, s, i_seq, du, dv, di, d_alpha, d_beta, d_theta, theta, v_reset, c_h, c_uh, subtract)  # noqa: E501

@@ -1,0 +1,217 @@
+"""`SpikingNetwork`: named layers joined by edges, run over whole samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuro.errors import NetworkError
+from neuro.ir import READOUTS, Edge, Shape
+from neuro.nn.layers import Neuron, Recurrent, Temporal
+from neuro.shapes import _walk
+
+INPUT, OUTPUT = "input", "output"
+
+
+def _key(name: str) -> str:
+    """A name that torch accepts for a submodule: no dot, no attribute of ModuleDict. One to one."""
+    key = name.replace("%", "%25").replace(".", "%2E")
+    return key + "%" if hasattr(nn.ModuleDict(), key) else key
+
+
+class SpikingNetwork(nn.Module):
+    """Layers and the edges between them. [time, batch, *input_shape] -> [time, batch, *output].
+
+    Layers without memory see time folded into the batch; loops that cannot run over whole time at
+    once are stepped. An edge that closes a loop is one step late, as in `neuro.ir`.
+
+    Args:
+        layers: name -> module; "input" and "output" are the ends and may not be names.
+        edges: (source, target) names; None chains the layers in order. Edges into one layer add up.
+        input_shape: of one step. dt: seconds per step.
+        readout: how time becomes scores, see `neuro.ir.Output`. "count" of spikes, "sum", "max" or
+            "last" of the membrane.
+        discretisation: the rule that turns decays into time constants when exported.
+
+    Raises:
+        NetworkError: unknown names, no path from input to output, unknown readout.
+    """
+
+    def __init__(
+        self,
+        layers: Mapping[str, nn.Module],
+        edges: Iterable[Edge] | None = None,
+        *,
+        input_shape: Shape,
+        dt: float,
+        readout: str = "count",
+        discretisation: str = "exact",
+    ) -> None:
+        super().__init__()
+        names = list(layers)
+        chain = [INPUT, *names, OUTPUT]
+        self.edges: tuple[Edge, ...] = tuple(zip(chain, chain[1:], strict=False) if edges is None else edges)
+        known = set(chain)
+        bad = [f"edge {edge} names something that is not a layer" for edge in self.edges if not set(edge) <= known]
+        bad += [f"'{n}' is the name of an end; rename the layer" for n in names if n in (INPUT, OUTPUT)]
+        bad += [] if readout in READOUTS else [f"readout must be one of {READOUTS}, got {readout!r}"]
+        if bad:
+            raise NetworkError("SpikingNetwork cannot be built", bad)
+        self.layers = nn.ModuleDict({_key(n): layers[n] for n in names})
+        self.names = tuple(names)
+        self.input_shape, self.dt = tuple(input_shape), float(dt)
+        self.readout, self.discretisation = readout, discretisation
+        order, feedback = _walk(SimpleNamespace(nodes=chain, edges=self.edges), [INPUT])  # type: ignore[arg-type]
+        missing = [n for n in chain if n not in order]
+        if missing:
+            raise NetworkError(f"no path from the input reaches {', '.join(map(repr, missing))}")
+        self.order, self.feedback = order, frozenset(feedback)
+        self._groups = _loops(order, self.edges)
+
+    def layer(self, name: str) -> nn.Module:
+        """A layer by name."""
+        return self.layers[_key(name)]
+
+    def sources(self, name: str) -> list[str]:
+        """Names of what feeds a layer."""
+        return [s for s, d in self.edges if d == name]
+
+    def forward(self, x: Tensor, record: dict[str, Tensor] | None = None) -> Tensor:
+        """Run whole samples from rest.
+
+        Args:
+            x: [time, batch, *input_shape], any dtype. record: filled with name -> spikes
+                [time, batch, ...] of every spiking layer.
+
+        Returns:
+            What the output sees in each step, [time, batch, ...]: spikes where they are counted,
+            otherwise the membrane.
+
+        Raises:
+            NetworkError: x has another shape.
+        """
+        if x.dim() != 2 + len(self.input_shape) or tuple(x.shape[2:]) != self.input_shape:
+            raise NetworkError(f"input must be [time, batch, *{self.input_shape}], got {tuple(x.shape)}")
+        parameter = next(self.parameters(), None)
+        if parameter is not None or not x.is_floating_point():
+            x = x.to(torch.get_default_dtype() if parameter is None else parameter.dtype)
+        outputs: dict[str, Tensor] = {INPUT: x}
+        membranes: dict[str, Tensor] = {}  # of the spiking layers whose v the output reads
+        last_use = {s: d for d in self.order for s in self.sources(d)}
+        for group in self._groups:
+            if len(group) > 1 or (group[0], group[0]) in self.edges:
+                self._stepped(group, outputs, membranes)
+            elif group[0] != INPUT:
+                self._whole(group[0], outputs, membranes)
+            if record is not None:
+                record |= {n: outputs[n] for n in group if n in self.names and spikes(self.layer(n))}
+            for name in [n for n in outputs if last_use.get(n) in group]:
+                del outputs[name]  # activity of a layer that nobody needs any more
+        return outputs[OUTPUT]
+
+    def scores(self, trace: Tensor) -> Tensor:
+        """[time, batch, ...] as `forward` returns it -> one score per channel, [batch, n]."""
+        return read(trace, self.readout).flatten(1)
+
+    def _wants_membrane(self, name: str) -> bool:
+        """Whether the output reads v of this spiking layer, not its spikes."""
+        return self.readout != "count" and (name, OUTPUT) in self.edges and spikes(self.layer(name))
+
+    def _whole(self, name: str, outputs: dict[str, Tensor], membranes: dict[str, Tensor]) -> None:
+        """One layer over whole time."""
+        values = {**outputs, **membranes} if name == OUTPUT else outputs
+        x, *more = [values[s] for s in self.sources(name)]
+        for other in more:
+            x = x + other
+        if name == OUTPUT:
+            outputs[name] = x
+            return
+        layer = self.layer(name)
+        if self._wants_membrane(name):
+            assert isinstance(layer, (Neuron, Recurrent))
+            outputs[name], membranes[name] = layer.with_membrane(x)
+        elif isinstance(layer, Temporal):
+            outputs[name] = layer(x)
+        else:
+            outputs[name] = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def _stepped(self, group: tuple[str, ...], outputs: dict[str, Tensor], membranes: dict[str, Tensor]) -> None:
+        """A loop of layers, one step at a time; members in order of evaluation."""
+        steps = next(iter(outputs.values())).shape[0]
+        states: dict[str, Any] = dict.fromkeys(group)
+        before: dict[str, Tensor] = {}  # empty at the start: nothing was sent before the sample
+        traces: dict[str, list[Tensor]] = {n: [] for n in group}
+        for t in range(steps):
+            now: dict[str, Tensor] = {}
+            for name in group:
+                x: Tensor | None = None
+                for source in self.sources(name):
+                    late = (source, name) in self.feedback
+                    y = outputs[source][t] if source in outputs else (before if late else now).get(source)
+                    if y is not None:
+                        x = y if x is None else x + y
+                assert x is not None, "every layer on a loop has a source that is not late"
+                layer = self.layer(name)
+                if isinstance(layer, Temporal):
+                    now[name], states[name] = layer.step(x, states[name])
+                    if self._wants_membrane(name):
+                        assert isinstance(layer, (Neuron, Recurrent))
+                        traces.setdefault(name + "/v", []).append(layer.membrane(states[name]))
+                else:
+                    now[name] = layer(x)
+                traces[name].append(now[name])
+            before = now
+        outputs |= {n: torch.stack(traces[n]) for n in group}
+        membranes |= {n: torch.stack(traces[n + "/v"]) for n in group if n + "/v" in traces}
+
+
+def spikes(layer: nn.Module) -> bool:
+    """Whether a layer sends spikes."""
+    return bool(getattr(layer, "spiking", False))
+
+
+def read(trace: Tensor, readout: str) -> Tensor:
+    """Time becomes a score: [time, batch, ...] -> [batch, ...]."""
+    if readout == "max":
+        return trace.amax(0)
+    return trace[-1] if readout == "last" else trace.sum(0)
+
+
+def _loops(order: tuple[str, ...], edges: tuple[Edge, ...]) -> tuple[tuple[str, ...], ...]:
+    """Strongly connected components in order of evaluation, each in that order too."""
+    follow = {n: {d for s, d in edges if s == n} for n in order}
+
+    def reach(name: str) -> set[str]:
+        seen: set[str] = set()
+        todo = [name]
+        while todo:
+            for target in follow[todo.pop()] - seen:
+                seen.add(target)
+                todo.append(target)
+        return seen
+
+    reached = {n: reach(n) for n in order}
+    groups: list[tuple[str, ...]] = []
+    done: set[str] = set()
+    for name in order:
+        if name not in done:
+            group = tuple(m for m in order if m == name or (m in reached[name] and name in reached[m]))
+            groups.append(group)
+            done |= set(group)
+    return _sorted(groups, edges)
+
+
+def _sorted(groups: list[tuple[str, ...]], edges: tuple[Edge, ...]) -> tuple[tuple[str, ...], ...]:
+    """Groups such that each comes after all that feed it."""
+    home = {n: g for g in groups for n in g}
+    done: list[tuple[str, ...]] = []
+    while len(done) < len(groups):
+        for group in groups:
+            feeds = {home[s] for s, d in edges if d in group and home[s] != group}
+            if group not in done and all(f in done for f in feeds):
+                done.append(group)
+    return tuple(done)

@@ -1,0 +1,83 @@
+"""Layers that torch lacks: sum pooling, element-wise scale, and a dropout that holds still over time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from neuro.errors import NetworkError
+from neuro.nn.layers import Temporal, Value
+
+
+class SumPool2d(nn.Module):
+    """Sum over windows of [batch, channel, height, width]; windows that stick out are dropped."""
+
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, int],
+        stride: int | tuple[int, int] | None = None,
+        padding: int | tuple[int, int] = 0,
+    ) -> None:
+        super().__init__()
+        self.kernel_size = _both(kernel_size)
+        self.stride = self.kernel_size if stride is None else _both(stride)
+        self.padding = _both(padding)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (h, w), windows = self.padding, (self.kernel_size, self.stride)
+        # padded by hand: torch refuses padding beyond half a window, the IR does not
+        return functional.avg_pool2d(functional.pad(x, (w, w, h, h)), *windows, divisor_override=1)
+
+
+class AvgPool2d(SumPool2d):
+    """`SumPool2d` divided by the window's area; padding counts."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) / (self.kernel_size[0] * self.kernel_size[1])
+
+
+def _both(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
+
+
+class Scale(nn.Module):
+    """y = scale x, element by element; a constant."""
+
+    def __init__(self, scale: Value) -> None:
+        super().__init__()
+        self.register_buffer("scale", torch.as_tensor(np.asarray(scale, np.float64)).to(torch.get_default_dtype()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.get_buffer("scale")
+
+
+class Dropout(Temporal):
+    """Drops the same neurons in all steps of a sample, with probability p, in training only.
+
+    Random numbers come from ``generator``, which whoever trains must set: nothing here reads the
+    global state.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        if not 0.0 <= p < 1.0:
+            raise NetworkError(f"dropout p must lie in [0, 1), got {p!r}")
+        self.p = p
+        self.generator: torch.Generator | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0:
+            return x
+        if self.generator is None:
+            raise NetworkError("Dropout in training needs a generator; set layer.generator = torch.Generator()")
+        keep = torch.rand((1, *x.shape[1:]), generator=self.generator, dtype=x.dtype) >= self.p
+        return x * (keep.to(x.dtype) / (1.0 - self.p))
+
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        if not self.training or self.p == 0.0:
+            return x, None
+        raise NetworkError("Dropout cannot train inside a loop of layers; put it outside")
