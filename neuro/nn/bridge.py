@@ -116,7 +116,9 @@ def _without_vanishing(net: SpikingNetwork, draft: _Draft) -> list[Edge]:
         if isinstance(layer, BatchNorm):
             before = [s for s, d in edges if d == name]
             behind = [d for s, d in edges if s in before]
-            weighted = [s for s in before if s != INPUT and isinstance(net.layer(s), (nn.Linear, nn.Conv2d, DelayedLinear))]
+            weighted = [
+                s for s in before if s != INPUT and isinstance(net.layer(s), (nn.Linear, nn.Conv2d, DelayedLinear))
+            ]
             if len(before) != 1 or behind != [name] or not weighted or before[0] in draft.norms:
                 draft.bad.append(f"'{name}' ({type(layer).__name__}) must directly follow one Linear or Conv2d alone")
                 continue
@@ -130,7 +132,7 @@ def _without_vanishing(net: SpikingNetwork, draft: _Draft) -> list[Edge]:
     return edges
 
 
-def _row(table: Mapping[type, Any], layer: object) -> Any:
+def _row(table: dict[Any, Any], layer: object) -> Any:
     return next((table[t] for t in type(layer).__mro__ if t in table), None)
 
 
@@ -156,7 +158,7 @@ def _folded(draft: _Draft, name: str, weight: Tensor, bias: Tensor | None) -> tu
 
 def _linear(draft: _Draft, name: str, layer: nn.Linear | DelayedLinear) -> None:
     weight, bias = _folded(draft, name, layer.weight, layer.bias)
-    steps = layer.delay_steps.numpy() if isinstance(layer, DelayedLinear) else None  # type: ignore[union-attr]
+    steps = layer.get_buffer("delay_steps").numpy() if isinstance(layer, DelayedLinear) else None
     draft.nodes[name] = ir.Linear(weight, steps) if bias is None else ir.Affine(weight, steps, bias=bias)
 
 
@@ -280,7 +282,7 @@ def to_module(network: Network, dtype: torch.dtype = torch.float32, **neuron_opt
             weight = network.nodes[loops[name]]
             assert isinstance(weight, ir.Linear)
             layer = Recurrent(layer, len(weight.weight))
-            layer.recurrent = _weights(nn.Linear(*layer.recurrent.weight.shape, bias=False), weight, dtype)
+            _weights(layer.recurrent, weight, dtype)
         layers[names[name]] = layer
     inside = {(n, w) for n, w in loops.items()} | {(w, n) for n, w in loops.items()}
     edges = [(names[s], names[d]) for s, d in network.edges if (s, d) not in inside]
@@ -309,26 +311,33 @@ def _recurrences(network: Network) -> dict[str, str]:
     return found
 
 
-def _weights(layer: Any, node: Any, dtype: torch.dtype) -> Any:
+def _empty(kind: type[nn.Module], *shape: Any) -> nn.Module:
+    """A layer whose weights are about to be set: no random numbers are drawn for them."""
+    layer: nn.Module = nn.utils.skip_init(kind, *shape)  # type: ignore[no-untyped-call]
+    return layer
+
+
+def _weights(layer: Any, node: Any, dtype: torch.dtype) -> nn.Module:
     """``layer`` with a node's weight and bias, in ``dtype``."""
     layer.weight = nn.Parameter(torch.from_numpy(np.array(node.weight)).to(dtype))
     if layer.bias is not None:
         layer.bias = nn.Parameter(torch.from_numpy(np.array(node.bias)).to(dtype))
+    assert isinstance(layer, nn.Module)
     return layer
 
 
 def _import_linear(node: ir.Linear, network: Network, dtype: torch.dtype, options: dict[str, Any]) -> nn.Module:
     bias = isinstance(node, ir.Affine)
     if node.delay_steps is not None:
-        return _weights(DelayedLinear(node.delay_steps, bias), node, dtype)  # type: ignore[no-any-return]
+        return _weights(DelayedLinear(node.delay_steps, bias), node, dtype)
     out, inputs = node.weight.shape
-    return _weights(nn.utils.skip_init(nn.Linear, inputs, out, bias), node, dtype)  # type: ignore[no-any-return]
+    return _weights(_empty(nn.Linear, inputs, out, bias), node, dtype)
 
 
 def _import_conv(node: ir.Conv2d, network: Network, dtype: torch.dtype, options: dict[str, Any]) -> nn.Module:
     out, per_group, *kernel = node.weight.shape
     shape = (per_group * node.groups, out, tuple(kernel), node.stride, node.padding, node.dilation, node.groups)
-    return _weights(nn.utils.skip_init(nn.Conv2d, *shape), node, dtype)  # type: ignore[no-any-return]
+    return _weights(_empty(nn.Conv2d, *shape), node, dtype)
 
 
 def _import_neuron(node: ir.Neuron, network: Network, dtype: torch.dtype, options: dict[str, Any]) -> nn.Module:
@@ -337,7 +346,7 @@ def _import_neuron(node: ir.Neuron, network: Network, dtype: torch.dtype, option
     if node.spiking:
         given |= {"v_threshold": node.v_threshold, "v_reset": node.v_reset}  # type: ignore[attr-defined]
         options = {"reset": node.reset, **options}  # type: ignore[attr-defined]
-    uniform = {n: v.flat[0] if (v == v.flat[0]).all() else v for n, v in given.items()}
+    uniform: dict[str, Any] = {n: v.flat[0] if (v == v.flat[0]).all() else v for n, v in given.items()}
     return _LAYER[type(node)](**uniform, **options)
 
 

@@ -89,11 +89,7 @@ def run(
 
 def _channels_last(current: Tensor) -> bool:
     """Whether [time, batch, channel, height, width] lies in memory with the channel innermost."""
-    return (
-        current.dim() == 5
-        and not current.is_contiguous()
-        and current.permute(0, 1, 3, 4, 2).is_contiguous()
-    )
+    return current.dim() == 5 and not current.is_contiguous() and current.permute(0, 1, 3, 4, 2).is_contiguous()
 
 
 def _grid_arguments(rule: Rule, dtype: np.dtype[Any], p: dict[str, Any]) -> tuple[dict[str, Any], tuple[Any, ...]]:

@@ -1,11 +1,11 @@
 """Time loops of `neuro.nn.neurons` as compiled kernels: one pass over memory forwards, one backwards.
 
 Arrays are [time, batch, n]; parameters are [n]. One call may run all steps, or one step of a
-recurrent layer, whose matrix product lies between two calls (`neuro.nn.fused`). A call works on the batch rows first..last - 1 and
-releases the interpreter lock: `over_rows` gives each thread its rows, so the result cannot depend on
-the number of threads (and no OpenMP runtime is started that a later fork would trip over). No
-fastmath: arithmetic is in the order of `neurons.li_step`. A leaky integrator is a neuron with
-v_threshold = +inf; it never fires.
+recurrent layer, whose matrix product lies between two calls (`neuro.nn.fused`). A call works on the
+batch rows first..last - 1 and releases the interpreter lock: `over_rows` gives each thread its rows,
+so the result cannot depend on the number of threads (and no OpenMP runtime is started that a later
+fork would trip over). No fastmath: arithmetic is in the order of `neurons.li_step`. A leaky
+integrator is a neuron with v_threshold = +inf; it never fires.
 
 With ``grid`` the state lives on a chip's integers, held exactly in float64: decays round towards
 zero, i wraps and v clips at ``limit``, ``gain_syn`` turns a real current into weight units, and
@@ -13,16 +13,20 @@ zero, i wraps and v clips at ``limit``, ``gain_syn`` turns a real current into w
 Otherwise unit = 1.
 """
 
+# ruff: noqa: PLR0917 - a kernel takes what it takes, by position: numba has no keyword-only arguments
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import cache
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
+from numpy.typing import NDArray
 
+A = NDArray[Any]
 F = TypeVar("F", bound=Callable[..., Any])
 BLOCK = 1024  # neurons at a time: parameters and state of a block stay in the first-level cache
 WORTH_A_THREAD = 100_000  # array elements; below this a thread costs more than it saves
@@ -33,7 +37,7 @@ def kernel(function: F) -> F:
     return cast(F, numba.njit(cache=True, nogil=True)(function))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="neuro.nn")
 
@@ -45,23 +49,28 @@ def over_rows(function: Callable[..., None], threads: int, batch: int, size: int
         function(0, batch, *arguments)
         return
     ends = [batch * k // parts for k in range(parts + 1)]
-    jobs = [_pool(threads).submit(function, a, b, *arguments) for a, b in zip(ends, ends[1:], strict=False)]
+    jobs = [_pool(threads).submit(function, a, b, *arguments) for a, b in itertools.pairwise(ends)]
     for job in jobs:
         job.result()
 
 
+# fmt: off
 # Rows of one step are taken as slices: an index that cannot be negative lets the compiler use vectors.
 
 
 @kernel
-def _integrate(x, i, m, alpha, gain_syn, beta, gain, drive):  # type: ignore[no-untyped-def]
+def _integrate(
+    x: A, i: A, m: A, alpha: A, gain_syn: A, beta: A, gain: A, drive: A,
+) -> None:
     for j in range(x.size):
         i[j] = alpha[j] * i[j] + gain_syn[j] * x[j]
         m[j] = beta[j] * m[j] + gain[j] * i[j] + drive[j]
 
 
 @kernel
-def _integrate_grid(x, i, m, alpha, gain_syn, beta, drive, fraction, limit):  # type: ignore[no-untyped-def]
+def _integrate_grid(
+    x: A, i: A, m: A, alpha: A, gain_syn: A, beta: A, drive: A, fraction: float, limit: float,
+) -> None:
     """i = tz(alpha i) + fraction round(gain_syn x), wrapped; m = tz(beta m) + i + drive, clipped; whole numbers."""
     for j in range(x.size):
         u = np.trunc(alpha[j] * i[j]) + np.rint(gain_syn[j] * x[j]) * fraction
@@ -71,7 +80,9 @@ def _integrate_grid(x, i, m, alpha, gain_syn, beta, drive, fraction, limit):  # 
 
 
 @kernel
-def _fire(m, v, s, theta, v_reset, subtract, unit):  # type: ignore[no-untyped-def]
+def _fire(
+    m: A, v: A, s: A, theta: A, v_reset: A, subtract: bool, unit: float,
+) -> None:
     """v = m, s = m > theta, and m after the reset."""
     one, zero = s.dtype.type(1), s.dtype.type(0)
     for j in range(m.size):
@@ -84,7 +95,11 @@ def _fire(m, v, s, theta, v_reset, subtract, unit):  # type: ignore[no-untyped-d
 
 
 @kernel
-def forward(first, last, begin, end, x, i, m, v, s, i_out, alpha, gain_syn, beta, gain, drive, theta, v_reset, subtract, keep_i, grid, unit, fraction, limit):  # type: ignore[no-untyped-def]  # noqa: E501
+def forward(
+    first: int, last: int, begin: int, end: int, x: A, i: A, m: A, v: A, s: A, i_out: A, alpha: A,
+    gain_syn: A, beta: A, gain: A, drive: A, theta: A, v_reset: A, subtract: bool, keep_i: bool, grid: bool,
+    unit: float, fraction: float, limit: float,
+) -> None:
     """Steps begin..end - 1: currents x -> v (before the reset) and spikes s; i_out too where keep_i.
 
     State i and m (membrane after the reset): [batch, n], read and left behind.
@@ -95,7 +110,9 @@ def forward(first, last, begin, end, x, i, m, v, s, i_out, alpha, gain_syn, beta
             p = slice(start, min(start + BLOCK, n))
             for t in range(begin, end):
                 if grid:
-                    _integrate_grid(x[t, b, p], i[b, p], m[b, p], alpha[p], gain_syn[p], beta[p], drive[p], fraction, limit)
+                    _integrate_grid(
+                        x[t, b, p], i[b, p], m[b, p], alpha[p], gain_syn[p], beta[p], drive[p], fraction, limit
+                    )
                 else:
                     _integrate(x[t, b, p], i[b, p], m[b, p], alpha[p], gain_syn[p], beta[p], gain[p], drive[p])
                 _fire(m[b, p], v[t, b, p], s[t, b, p], theta[p], v_reset[p], subtract, unit)
@@ -111,7 +128,10 @@ def forward(first, last, begin, end, x, i, m, v, s, i_out, alpha, gain_syn, beta
 
 
 @kernel
-def _adjoint(ds, h, v, s, du, dv, di, dx, alpha, gain_syn, beta, gain, c_s, c_h, c_uh):  # type: ignore[no-untyped-def]
+def _adjoint(
+    ds: A, h: A, v: A, s: A, du: A, dv: A, di: A, dx: A, alpha: A, gain_syn: A, beta: A, gain: A, c_s: float,
+    c_h: A, c_uh: float,
+) -> None:
     for j in range(ds.size):
         dv[j] = beta[j] * du[j]
         du[j] = ds[j] * h[j] + dv[j] * (1 - c_s * s[j] + (c_h[j] + c_uh * v[j]) * h[j])
@@ -120,7 +140,10 @@ def _adjoint(ds, h, v, s, du, dv, di, dx, alpha, gain_syn, beta, gain, c_s, c_h,
 
 
 @kernel
-def _adjoint_with_v(ds, g_u, h, v, s, du, dv, di, dx, alpha, gain_syn, beta, gain, c_s, c_h, c_uh):  # type: ignore[no-untyped-def]  # noqa: E501
+def _adjoint_with_v(
+    ds: A, g_u: A, h: A, v: A, s: A, du: A, dv: A, di: A, dx: A, alpha: A, gain_syn: A, beta: A, gain: A,
+    c_s: float, c_h: A, c_uh: float,
+) -> None:
     """`_adjoint` where the loss sees v too."""
     for j in range(ds.size):
         dv[j] = beta[j] * du[j]
@@ -130,7 +153,10 @@ def _adjoint_with_v(ds, g_u, h, v, s, du, dv, di, dx, alpha, gain_syn, beta, gai
 
 
 @kernel
-def _learn(t, b, p, g, h, v, s, i_seq, du, dv, di, d_alpha, d_beta, d_theta, theta, v_reset, c_h, c_uh, subtract):  # type: ignore[no-untyped-def]  # noqa: E501
+def _learn(
+    t: int, b: int, p: slice, g: A, h: A, v: A, s: A, i_seq: A, du: A, dv: A, di: A, d_alpha: A, d_beta: A,
+    d_theta: A, theta: A, v_reset: A, c_h: A, c_uh: float, subtract: bool,
+) -> None:
     """Adds step t to the gradients of the parameters of neurons p in batch row b."""
     for k in range(p.start, p.stop):
         d_theta[b, k] -= (g[t, b, k] + dv[b, k] * (c_h[k] + c_uh * v[t, b, k])) * h[t, b, k]
@@ -144,7 +170,11 @@ def _learn(t, b, p, g, h, v, s, i_seq, du, dv, di, d_alpha, d_beta, d_theta, the
 
 
 @kernel
-def backward(first, last, begin, end, g, g_u, h, v, s, i_seq, du, dv, di, dx, d_alpha, d_beta, d_theta, alpha, gain_syn, beta, gain, theta, v_reset, c_s, c_h, c_uh, subtract, has_u, learn):  # type: ignore[no-untyped-def]  # noqa: E501
+def backward(
+    first: int, last: int, begin: int, end: int, g: A, g_u: A, h: A, v: A, s: A, i_seq: A, du: A, dv: A,
+    di: A, dx: A, d_alpha: A, d_beta: A, d_theta: A, alpha: A, gain_syn: A, beta: A, gain: A, theta: A,
+    v_reset: A, c_s: float, c_h: A, c_uh: float, subtract: bool, has_u: bool, learn: bool,
+) -> None:
     """Steps end - 1 down to begin: gradients to the currents (dx) and, where learn, to alpha, beta, v_threshold.
 
     g, g_u: gradient to s and to v; h: surrogate derivative; all [time, batch, n]. State du, dv, di:
@@ -156,8 +186,17 @@ def backward(first, last, begin, end, g, g_u, h, v, s, i_seq, du, dv, di, dx, d_
             p = slice(start, min(start + BLOCK, n))
             for t in range(end - 1, begin - 1, -1):
                 if has_u:
-                    _adjoint_with_v(g[t, b, p], g_u[t, b, p], h[t, b, p], v[t, b, p], s[t, b, p], du[b, p], dv[b, p], di[b, p], dx[t, b, p], alpha[p], gain_syn[p], beta[p], gain[p], c_s, c_h[p], c_uh)  # noqa: E501
+                    _adjoint_with_v(
+                        g[t, b, p], g_u[t, b, p], h[t, b, p], v[t, b, p], s[t, b, p], du[b, p], dv[b, p], di[b, p],
+                        dx[t, b, p], alpha[p], gain_syn[p], beta[p], gain[p], c_s, c_h[p], c_uh,
+                    )
                 else:
-                    _adjoint(g[t, b, p], h[t, b, p], v[t, b, p], s[t, b, p], du[b, p], dv[b, p], di[b, p], dx[t, b, p], alpha[p], gain_syn[p], beta[p], gain[p], c_s, c_h[p], c_uh)  # noqa: E501
+                    _adjoint(
+                        g[t, b, p], h[t, b, p], v[t, b, p], s[t, b, p], du[b, p], dv[b, p], di[b, p],
+                        dx[t, b, p], alpha[p], gain_syn[p], beta[p], gain[p], c_s, c_h[p], c_uh,
+                    )
                 if learn:
-                    _learn(t, b, p, g, h, v, s, i_seq, du, dv, di, d_alpha, d_beta, d_theta, theta, v_reset, c_h, c_uh, subtract)  # noqa: E501
+                    _learn(
+                        t, b, p, g, h, v, s, i_seq, du, dv, di,
+                        d_alpha, d_beta, d_theta, theta, v_reset, c_h, c_uh, subtract,
+                    )

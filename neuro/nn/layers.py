@@ -74,7 +74,7 @@ class Neuron(Temporal):
         super().__init__()
         given = {"alpha": alpha, "beta": beta, "v_threshold": v_threshold, "v_reset": v_reset}
         given |= {"gain_syn": gain_syn, "gain": gain, "drive": drive}
-        tensors = {name: torch.as_tensor(np.asarray(value, np.float64)) for name, value in given.items()}
+        tensors = {name: torch.from_numpy(np.array(value, np.float64)) for name, value in given.items()}
         self._check(tensors, reset, learn)
         self.reset, self.detach, self.learn = reset, detach, tuple(learn)
         self.surrogate = make_surrogate(surrogate)
@@ -203,7 +203,7 @@ def decays(tau_mem: float, dt: float, tau_syn: float | None = None, rule: str = 
     bad = [f"{n}: time constants must be positive, got {t!r}" for n, t in taus.items() if not t > 0]
     if bad:
         raise NetworkError("decays cannot be computed", bad)
-    return {name: float(discretise.decay(np.float64(t), dt, rule)) for name, t in taus.items()}
+    return {name: float(discretise.decay(np.array(t), dt, rule)) for name, t in taus.items()}
 
 
 class Recurrent(Temporal):

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
-from types import SimpleNamespace
+from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from neuro import ir
 from neuro.errors import NetworkError
 from neuro.ir import READOUTS, Edge, Shape
+from neuro.nn.delay import DelayedLinear
 from neuro.nn.layers import Neuron, Recurrent, Temporal
-from neuro.shapes import _walk
+from neuro.nn.stateless import Dropout
 
 INPUT, OUTPUT = "input", "output"
 
@@ -54,7 +58,7 @@ class SpikingNetwork(nn.Module):
         super().__init__()
         names = list(layers)
         chain = [INPUT, *names, OUTPUT]
-        self.edges: tuple[Edge, ...] = tuple(zip(chain, chain[1:], strict=False) if edges is None else edges)
+        self.edges: tuple[Edge, ...] = tuple(itertools.pairwise(chain) if edges is None else edges)
         known = set(chain)
         bad = [f"edge {edge} names something that is not a layer" for edge in self.edges if not set(edge) <= known]
         bad += [f"'{n}' is the name of an end; rename the layer" for n in names if n in (INPUT, OUTPUT)]
@@ -63,14 +67,13 @@ class SpikingNetwork(nn.Module):
             raise NetworkError("SpikingNetwork cannot be built", bad)
         self.layers = nn.ModuleDict({_key(n): layers[n] for n in names})
         self.names = tuple(names)
-        self.input_shape, self.dt = tuple(input_shape), float(dt)
+        self.input_shape, self.dt = tuple(input_shape), dt
         self.readout, self.discretisation = readout, discretisation
-        order, feedback = _walk(SimpleNamespace(nodes=chain, edges=self.edges), [INPUT])  # type: ignore[arg-type]
-        missing = [n for n in chain if n not in order]
-        if missing:
-            raise NetworkError(f"no path from the input reaches {', '.join(map(repr, missing))}")
-        self.order, self.feedback = order, frozenset(feedback)
-        self._groups = _loops(order, self.edges)
+        # one neuron per layer: the IR's own rules decide on order, loops and what nothing reaches
+        stand_ins = {INPUT: ir.Input((1,)), **{n: ir.IF(np.ones(1)) for n in names}, OUTPUT: ir.Output("sum")}
+        skeleton = ir.Network(stand_ins, self.edges, self.dt)
+        self.order, self.feedback = skeleton.order, skeleton.feedback
+        self._groups = _loops(self.order, self.edges)
 
     def layer(self, name: str) -> nn.Module:
         """A layer by name."""
@@ -124,9 +127,7 @@ class SpikingNetwork(nn.Module):
     def _whole(self, name: str, outputs: dict[str, Tensor], membranes: dict[str, Tensor]) -> None:
         """One layer over whole time."""
         values = {**outputs, **membranes} if name == OUTPUT else outputs
-        x, *more = [values[s] for s in self.sources(name)]
-        for other in more:
-            x = x + other
+        x = _total([values[s] for s in self.sources(name)])
         if name == OUTPUT:
             outputs[name] = x
             return
@@ -143,7 +144,7 @@ class SpikingNetwork(nn.Module):
         """A loop of layers, one step at a time; members in order of evaluation."""
         steps = next(iter(outputs.values())).shape[0]
         states: dict[str, Any] = dict.fromkeys(group)
-        before: dict[str, Tensor] = {}  # empty at the start: nothing was sent before the sample
+        before = self._at_rest(group, outputs, next(iter(outputs.values()))[0])
         traces: dict[str, list[Tensor]] = {n: [] for n in group}
         for t in range(steps):
             now: dict[str, Tensor] = {}
@@ -151,10 +152,9 @@ class SpikingNetwork(nn.Module):
                 x: Tensor | None = None
                 for source in self.sources(name):
                     late = (source, name) in self.feedback
-                    y = outputs[source][t] if source in outputs else (before if late else now).get(source)
-                    if y is not None:
-                        x = y if x is None else x + y
-                assert x is not None, "every layer on a loop has a source that is not late"
+                    y = outputs[source][t] if source in outputs else (before if late else now)[source]
+                    x = y if x is None else x + y
+                assert x is not None
                 layer = self.layer(name)
                 if isinstance(layer, Temporal):
                     now[name], states[name] = layer.step(x, states[name])
@@ -167,6 +167,39 @@ class SpikingNetwork(nn.Module):
             before = now
         outputs |= {n: torch.stack(traces[n]) for n in group}
         membranes |= {n: torch.stack(traces[n + "/v"]) for n in group if n + "/v" in traces}
+
+    def _at_rest(self, group: tuple[str, ...], outputs: dict[str, Tensor], step: Tensor) -> dict[str, Tensor]:
+        """What the members of a loop have sent before step 0: memory zero, the rest what follows from that."""
+
+        @cache
+        def shaped(name: str) -> Tensor:
+            """Something of the shape that a layer sends; only that."""
+            if name == INPUT:
+                return sent(INPUT)
+            x = _total([shaped(s) for s in self.sources(name) if (s, name) not in self.feedback])
+            layer = self.layer(name)
+            return layer.step(x, None)[0] if isinstance(layer, Temporal) else layer(x)
+
+        @cache
+        def sent(name: str) -> Tensor:
+            if name == INPUT:
+                return torch.zeros((step.shape[0], *self.input_shape), dtype=step.dtype)
+            layer = self.layer(name)
+            if isinstance(layer, DelayedLinear):
+                return layer.step(torch.zeros_like(_total([shaped(s) for s in self.sources(name)])), None)[0]
+            if isinstance(layer, Temporal) and not isinstance(layer, Dropout):
+                return torch.zeros_like(shaped(name))
+            x = _total([sent(s) for s in self.sources(name)])
+            return layer.step(x, None)[0] if isinstance(layer, Dropout) else layer(x)
+
+        return {s: sent(s) for s, d in self.feedback if s in group and d in group}
+
+
+def _total(parts: list[Tensor]) -> Tensor:
+    first, *rest = parts
+    for part in rest:
+        first = first + part
+    return first
 
 
 def spikes(layer: nn.Module) -> bool:

@@ -49,7 +49,7 @@ class Scale(nn.Module):
 
     def __init__(self, scale: Value) -> None:
         super().__init__()
-        self.register_buffer("scale", torch.as_tensor(np.asarray(scale, np.float64)).to(torch.get_default_dtype()))
+        self.register_buffer("scale", torch.from_numpy(np.array(scale, np.float64)).to(torch.get_default_dtype()))
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.get_buffer("scale")

@@ -73,9 +73,7 @@ SURROGATES: dict[str, Row] = {
     "fast_sigmoid": Row(
         _fast_sigmoid, 25.0, "h = 1 / (1 + alpha |x|)^2", "Zenke & Vogels 2021, Neural Comput. 33:899; as snnTorch's"
     ),
-    "atan": Row(
-        _atan, 2.0, "h = (alpha / 2) / (1 + (pi alpha x / 2)^2)", "Fang et al. 2021, ICCV (arXiv:2007.05785)"
-    ),
+    "atan": Row(_atan, 2.0, "h = (alpha / 2) / (1 + (pi alpha x / 2)^2)", "Fang et al. 2021, ICCV (arXiv:2007.05785)"),
     "triangle": Row(
         _triangle, 1.0, "h = alpha max(0, 1 - alpha |x|)", "Esser et al. 2016, PNAS 113:11441, scaled to unit area"
     ),

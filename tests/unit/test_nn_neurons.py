@@ -72,7 +72,7 @@ def test_li_is_a_geometric_sum() -> None:
 
 def test_decays() -> None:
     assert decays(0.02, 0.001, tau_syn=0.005) == {"beta": math.exp(-0.05), "alpha": math.exp(-0.2)}
-    with pytest.raises(NetworkError, match="beta.*\n.*alpha"):
+    with pytest.raises(NetworkError, match=r"beta.*\n.*alpha"):
         decays(0.0, 0.001, tau_syn=-1.0)
 
 
@@ -221,7 +221,9 @@ def test_kernels_run_without_the_compiler() -> None:
 # ---------------------------------------------------------------- state on a chip's integers
 
 
-def integers(a: list[list[int]], alpha: int, beta: int, theta: int, bias: int, limit: int) -> tuple[list, list]:
+def integers(  # noqa: PLR0917
+    a: list[list[int]], alpha: int, beta: int, theta: int, bias: int, limit: int
+) -> tuple[list, list]:
     """CubaLIF in Python integers, straight from the equations: one neuron, a: weight units per step."""
 
     def tz(x: int) -> int:

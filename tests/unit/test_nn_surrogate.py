@@ -23,14 +23,15 @@ PRIMITIVE = {
     "fast_sigmoid": lambda x, a: x / (1.0 + a * abs(x)),
     "superspike": lambda x, a: x / (1.0 + a * abs(x)),
     "atan": lambda x, a: math.atan(math.pi / 2.0 * a * x) / math.pi + 0.5,
-    "triangle": lambda x, a: min(max(0.5 + a * x - 0.5 * a * a * x * abs(x), 0.0), 1.0)
-    if abs(a * x) < 1
-    else float(x > 0),
+    "triangle": lambda x, a: (
+        min(max(0.5 + a * x - 0.5 * a * a * x * abs(x), 0.0), 1.0) if abs(a * x) < 1 else float(x > 0)
+    ),
     "sigmoid": lambda x, a: 1.0 / (1.0 + math.exp(-a * x)),
     "gaussian": lambda x, a: phi(a * x),
     "straight_through": lambda x, a: a * x,
-    "multi_gaussian": lambda x, a: 0.5
-    * (1.15 * phi(a * x) - 0.15 * (phi((a * x - 1.0) / 6.0) + phi((a * x + 1.0) / 6.0))),
+    "multi_gaussian": lambda x, a: (
+        0.5 * (1.15 * phi(a * x) - 0.15 * (phi((a * x - 1.0) / 6.0) + phi((a * x + 1.0) / 6.0)))
+    ),
 }
 
 
