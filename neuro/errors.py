@@ -47,6 +47,7 @@ class NeuroError(Exception):
     """Base of every error raised on purpose. ``violations`` holds one entry per problem."""
 
     def __init__(self, title: str = "", violations: Iterable[object] = ()) -> None:
+        self.title = title
         self.violations: tuple[object, ...] = tuple(violations)
         super().__init__(_listed(title, self.violations))
 

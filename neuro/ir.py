@@ -12,8 +12,9 @@ Spikes are 0 or 1, held for one step. A neuron fires when v > v_threshold, stric
 update; then ``reset`` says what happens: ``"hard"`` sets v = v_reset, ``"subtract"`` takes
 v_threshold off v.
 
-State and everything in flight start at zero: v = i = 0 before step 0, and what an edge one step late
-or a delay has not seen yet is zero.
+State starts at zero: v = i = 0, and before step 0 every input, neuron and delay has sent zero. What a
+node without state has sent then follows from that (an Affine its bias), so it does not matter which
+edge of a loop is the late one.
 
 ``a`` and ``b`` below are the decays of synapse and membrane over one step, made in one place,
 `neuro.discretise.decay`: exp(-dt/tau) under the rule "exact" (Rotter & Diesmann 1999, exact for
@@ -46,6 +47,7 @@ RULES = ("exact", "euler")
 RESETS = ("hard", "subtract")
 MAX_DELAY_STEPS = 1 << 20  # a delay line longer than this is a mistake in units, not a model
 MAX_CHANNELS = 1 << 24  # of one node and step (128 MiB of float64): more is a mistake, not a layer
+MAX_WINDOW = 1 << 12  # of kernel, stride, padding and dilation: no sensor has more pixels in a row
 # what foreign arrays (ragged lists, tensors that need a gradient, masked or lazy ones) raise when read
 _UNREADABLE = (TypeError, ValueError, OverflowError, RuntimeError)
 
@@ -74,7 +76,7 @@ class Node:
             value = getattr(self, f.name)
             if f.type == "Array":
                 self._set(f.name, self._number(f.name, value, bad))
-            elif f.type in ("IntArray", "IntArray | None") and value is not None:
+            elif f.type == "IntArray" or (f.type == "IntArray | None" and value is not None):
                 self._set(f.name, self._steps(f.name, value, bad))
         if not bad:
             bad += self.problems()
@@ -218,7 +220,7 @@ def _pair(value: object) -> tuple[int, int]:
         return (-1, -1)
     if array.dtype.kind not in "iu" or array.ndim != 1 or array.size not in (1, 2):
         return (-1, -1)
-    if array.max() > MAX_CHANNELS:  # of a window: a mistake, and it would overflow further on
+    if array.max() > MAX_WINDOW:
         return (-1, -1)
     return (int(array[0]), int(array[-1]))
 
@@ -243,7 +245,7 @@ class Conv2d(Node):
             given = getattr(self, name)
             self._set(name, _pair(given))
             if min(getattr(self, name)) < least:
-                bad.append(f"{name} must be one or two integers in {least}..{MAX_CHANNELS}, got {given!r}")
+                bad.append(f"{name} must be one or two integers in {least}..{MAX_WINDOW}, got {given!r}")
         if self.weight.ndim != 4:
             bad.append(f"weight must be [out, in / groups, kernel_h, kernel_w], got {self.weight.shape}")
             return bad
@@ -271,7 +273,7 @@ class _Pool2d(Node):
             given = getattr(self, name)
             self._set(name, _pair(given))
             if min(getattr(self, name)) < least:
-                bad.append(f"{name} must be one or two integers in {least}..{MAX_CHANNELS}, got {given!r}")
+                bad.append(f"{name} must be one or two integers in {least}..{MAX_WINDOW}, got {given!r}")
         return bad
 
 
@@ -596,6 +598,7 @@ __all__ = [
     "LIF",
     "MAX_CHANNELS",
     "MAX_DELAY_STEPS",
+    "MAX_WINDOW",
     "NODE_TYPES",
     "READOUTS",
     "RESETS",

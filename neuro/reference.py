@@ -1,0 +1,345 @@
+"""The float meaning of a `Network`: a slow, obvious interpreter in float64 NumPy.
+
+Every other back end is measured against this one. It follows the docstrings of `neuro.ir` word by
+word, one step after the other, batched. Sums run in a fixed order (input by input, tap by tap), so
+that the result of a sample does not depend, to the last bit, on the batch it is in.
+"""
+
+from __future__ import annotations
+
+import types
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from neuro import ir
+from neuro.discretise import Coefficients, coefficients
+from neuro.errors import NetworkError, SimulationError
+from neuro.ir import Array, Network, Node, Shape
+from neuro.shapes import input_shape
+
+RECORDS = ("spikes", "v", "i", "sent")
+Past = deque[Array]  # past[d] is what entered a node d steps ago, zeros before the sample
+Table = Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """What `run` saw, by node name; [time, batch, *shape of the node]. Empty where not asked for.
+
+    spikes: uint8 of 0 and 1, of every spiking neuron. v: membrane after the reset, of every neuron.
+    i: synaptic current of CubaLI and CubaLIF, summed input of the others. sent: what every node sends.
+    answers: of every Output, what its readout reads; always kept.
+    """
+
+    spikes: Mapping[str, NDArray[np.uint8]]
+    v: Table
+    i: Table
+    sent: Table
+    answers: Table
+
+
+def run(
+    network: Network, dense: ArrayLike | Mapping[str, ArrayLike], *, record: Iterable[str] = ("spikes", "v")
+) -> Record:
+    """Interpret a network.
+
+    Args:
+        dense: numbers [time, batch, *input shape]; a mapping by name where there are several inputs.
+        record: which of "spikes", "v", "i", "sent" to keep. "sent" of a large network is large.
+
+    Raises:
+        SimulationError: the input has another shape, is not finite numbers, or has no steps; an
+            unknown name in ``record``.
+        NetworkError: a value leaves float64 (an unstable network).
+    """
+    wanted = (record,) if isinstance(record, str) else tuple(record)
+    unknown = [name for name in wanted if name not in RECORDS]
+    if unknown:
+        raise SimulationError(f"record may hold {', '.join(RECORDS)}, got {unknown}")
+    inputs = _inputs(network, dense)
+    steps, batch = next(iter(inputs.values())).shape[:2]
+    rules = {n: coefficients(node, network.dt, network.discretisation) for n, node in _neurons(network).items()}
+    past = {n: _silence(network, n, steps, batch) for n in network.order if _delays(network.nodes[n])}
+    sent = _at_rest(network, batch, past)
+    v = {n: np.zeros((batch, *network.shapes[n])) for n in rules}
+    i = dict(v)
+    kept: dict[str, dict[str, list[NDArray[Any]]]] = {name: {} for name in (*RECORDS, "answers")}
+    for t in range(steps):
+        before, sent = sent, {}
+        for name in network.order:
+            node = network.nodes[name]
+            if isinstance(node, ir.Input):
+                sent[name] = inputs[name][t].astype(np.float64)
+                continue
+            late = {s for s in network.sources(name) if (s, name) in network.feedback}
+            try:
+                with np.errstate(over="raise", invalid="raise"):
+                    x = _total([before[s] if s in late else sent[s] for s in network.sources(name)])
+                    if isinstance(node, ir.Neuron):
+                        i[name], v[name], sent[name] = neuron_step(node, rules[name], i[name], v[name], x)
+                    elif name in past:
+                        past[name].appendleft(x)
+                        sent[name] = _DELAYED[type(node)](node, past[name])
+                    else:
+                        sent[name] = _STATELESS[type(node)](node, x, network.shapes[name])
+            except FloatingPointError as cause:
+                raise NetworkError(f"'{name}' leaves the range of float64 in step {t}; it is unstable") from cause
+        spikes = {n: sent[n].astype(np.uint8) for n in rules if _spikes(network.nodes[n])}
+        answers = {n: _answer(network, n, sent, v) for n in network.of(ir.Output)}
+        step: dict[str, Mapping[str, NDArray[Any]]] = {"spikes": spikes, "v": v, "i": i, "sent": sent}
+        for kind, table in {**{k: step[k] for k in wanted}, "answers": answers}.items():
+            for name, values in table.items():
+                kept[kind].setdefault(name, []).append(values)
+    whole = {kind: {n: np.stack(rows) for n, rows in table.items()} for kind, table in kept.items()}
+    return Record(**{kind: types.MappingProxyType(table) for kind, table in whole.items()})
+
+
+def scores(network: Network, record: Record) -> Array:
+    """[batch, classes]: the series of the only Output, over time, as its ``readout`` says.
+
+    Raises:
+        NetworkError: not exactly one Output.
+    """
+    name = network.output
+    node = network.nodes[name]
+    assert isinstance(node, ir.Output)
+    series = record.answers[name]
+    flat = series.reshape(*series.shape[:2], -1)
+    return _OVER_TIME[node.readout](flat)
+
+
+def classify(network: Network, record: Record) -> NDArray[np.int64]:
+    """[batch]: index of the highest score, the lowest on a tie.
+
+    Raises:
+        NetworkError: not exactly one Output.
+    """
+    return np.asarray(scores(network, record).argmax(axis=1), np.int64)
+
+
+_OVER_TIME: dict[str, Callable[[Array], Array]] = {
+    "count": lambda series: series.sum(axis=0),
+    "sum": lambda series: series.sum(axis=0),
+    "max": lambda series: series.max(axis=0),
+    "last": lambda series: series[-1],
+}
+
+
+def neuron_step(node: ir.Neuron, c: Coefficients, i: Array, v: Array, x: Array) -> tuple[Array, Array, Array]:
+    """One step of a population: (i, v, what it sends). All [batch, *shape]."""
+    i = c.alpha * i + c.gain_syn * x
+    v = c.beta * v + c.gain_mem * i + c.drive
+    if not isinstance(node, (ir.IF, ir.LIF, ir.CubaLIF)):
+        return i, v, v
+    fired = v > node.v_threshold
+    if node.reset == "hard":
+        v = np.where(fired, node.v_reset, v)
+    else:
+        v = v - fired * node.v_threshold
+    return i, v, fired.astype(np.float64)
+
+
+def linear(weight: Array, x: Array) -> Array:
+    """sum_i weight[o, i] x[b, i], added up in the order of i. weight: [out, in], x: [batch, in]."""
+    y = np.zeros((len(x), len(weight)))
+    for column in np.flatnonzero(x.any(axis=0)):  # a silent input adds zero
+        y += x[:, column, None] * weight[:, column]
+    return y
+
+
+def _linear(node: Node, x: Array, shape: Shape) -> Array:
+    assert isinstance(node, ir.Linear)
+    return _biased(node, linear(node.weight, x))
+
+
+def _biased(node: ir.Linear, y: Array) -> Array:
+    return y + node.bias if isinstance(node, ir.Affine) else y
+
+
+def _linear_delayed(node: Node, past: Past) -> Array:
+    assert isinstance(node, ir.Linear)
+    assert node.delay_steps is not None
+    y = np.zeros((len(past[0]), len(node.weight)))
+    for steps in np.unique(node.delay_steps):
+        if steps < len(past):  # what is longer than the sample never arrives
+            y += linear(np.where(node.delay_steps == steps, node.weight, 0.0), past[steps])
+    return _biased(node, y)
+
+
+def _delay(node: Node, past: Past) -> Array:
+    assert isinstance(node, ir.Delay)
+    y = np.zeros_like(past[0])
+    for steps in np.unique(node.steps):
+        if steps < len(past):
+            chosen = node.steps == steps
+            y[:, chosen] = past[steps][:, chosen]
+    return y
+
+
+def _conv2d(node: Node, x: Array, shape: Shape) -> Array:
+    """One kernel tap after the other; x: [batch, in, height, width]."""
+    assert isinstance(node, ir.Conv2d)
+    outs, ins, *kernel = node.weight.shape
+    y = np.zeros((len(x), *shape)) + node.bias[:, None, None]
+    for group in range(node.groups):
+        to = slice(group * outs // node.groups, (group + 1) * outs // node.groups)
+        for row, column, ys, xs in _taps(kernel, (node.stride, node.padding, node.dilation), x.shape[2:], shape[1:]):
+            for channel in range(ins):
+                seen = x[(slice(None), group * ins + channel, *xs)]
+                if seen.any():
+                    y[(slice(None), to, *ys)] += node.weight[to, channel, row, column, None, None] * seen[:, None]
+    return y
+
+
+def _sum_pool(node: Node, x: Array, shape: Shape) -> Array:
+    assert isinstance(node, (ir.SumPool2d, ir.AvgPool2d))
+    y = np.zeros((len(x), *shape))
+    for _, _, ys, xs in _taps(node.kernel_size, (node.stride, node.padding, (1, 1)), x.shape[2:], shape[1:]):
+        y[(slice(None), slice(None), *ys)] += x[(slice(None), slice(None), *xs)]
+    return y
+
+
+def _avg_pool(node: Node, x: Array, shape: Shape) -> Array:
+    assert isinstance(node, ir.AvgPool2d)
+    return _sum_pool(node, x, shape) / (node.kernel_size[0] * node.kernel_size[1])
+
+
+def _taps(
+    kernel: Iterable[int], geometry: tuple[Shape, Shape, Shape], size: Shape, out: Shape
+) -> Iterable[tuple[int, int, list[slice], list[slice]]]:
+    """(row, column, where in the output, where in the input) of each kernel tap; padding is never stored."""
+    height, width = kernel
+    stride, padding, dilation = geometry
+    for row in range(height):
+        for column in range(width):
+            spans = [
+                _span(tap * dilation[axis] - padding[axis], stride[axis], size[axis], out[axis])
+                for axis, tap in enumerate((row, column))
+            ]
+            if None not in spans:
+                ys, xs = zip(*(span for span in spans if span), strict=True)
+                yield row, column, list(ys), list(xs)
+
+
+def _span(offset: int, stride: int, size: int, out: int) -> tuple[slice, slice] | None:
+    """Outputs o with 0 <= o stride + offset < size, and the inputs they see; None if there are none."""
+    first = max(0, -(offset // stride))  # the ceiling of -offset / stride
+    last = min(out - 1, (size - 1 - offset) // stride)
+    if first > last:
+        return None
+    return slice(first, last + 1), slice(first * stride + offset, last * stride + offset + 1, stride)
+
+
+def _flatten(node: Node, x: Array, shape: Shape) -> Array:
+    return x.reshape(len(x), *shape)
+
+
+def _scale(node: Node, x: Array, shape: Shape) -> Array:
+    assert isinstance(node, ir.Scale)
+    return node.scale * x
+
+
+def _output(node: Node, x: Array, shape: Shape) -> Array:
+    return x
+
+
+_STATELESS: dict[type[Node], Callable[[Node, Array, Shape], Array]] = {
+    ir.Output: _output,
+    ir.Linear: _linear,
+    ir.Affine: _linear,
+    ir.Conv2d: _conv2d,
+    ir.SumPool2d: _sum_pool,
+    ir.AvgPool2d: _avg_pool,
+    ir.Flatten: _flatten,
+    ir.Scale: _scale,
+}
+_DELAYED: dict[type[Node], Callable[[Node, Past], Array]] = {
+    ir.Linear: _linear_delayed,
+    ir.Affine: _linear_delayed,
+    ir.Delay: _delay,
+}
+
+
+def _delays(node: Node) -> bool:
+    return isinstance(node, ir.Delay) or (isinstance(node, ir.Linear) and node.delay_steps is not None)
+
+
+def _silence(network: Network, name: str, steps: int, batch: int) -> Past:
+    node = network.nodes[name]
+    longest = int(getattr(node, "steps" if isinstance(node, ir.Delay) else "delay_steps").max())
+    nothing = np.zeros((batch, *input_shape(network, name)))
+    length = min(longest, steps) + 1  # what is longer than the sample never arrives
+    return deque([nothing] * length, maxlen=length)
+
+
+def _at_rest(network: Network, batch: int, past: Mapping[str, Past]) -> dict[str, Array]:
+    """What every node has sent before step 0: inputs and state zero, the rest what follows from that."""
+    sent: dict[str, Array] = {}
+    while len(sent) < len(network.order):  # again for each late edge between nodes without state
+        for name in network.order:
+            node = network.nodes[name]
+            if isinstance(node, (ir.Input, ir.Neuron)):
+                sent[name] = np.zeros((batch, *network.shapes[name]))
+            elif name in past:
+                sent[name] = _DELAYED[type(node)](node, past[name])
+            elif all(s in sent for s in network.sources(name)):
+                x = _total([sent[s] for s in network.sources(name)])
+                sent[name] = _STATELESS[type(node)](node, x, network.shapes[name])
+    return sent
+
+
+def _neurons(network: Network) -> dict[str, ir.Neuron]:
+    return {n: node for n, node in network.nodes.items() if isinstance(node, ir.Neuron)}
+
+
+def _spikes(node: Node) -> bool:
+    return bool(getattr(node, "spiking", False))
+
+
+def _total(parts: list[Array]) -> Array:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total
+
+
+def _answer(network: Network, name: str, sent: Table, v: Table) -> Array:
+    """What an Output reads in one step: spikes to count, else membranes, else what is sent."""
+    node = network.nodes[name]
+    assert isinstance(node, ir.Output)
+    return _total([v[s] if node.readout != "count" and s in v else sent[s] for s in network.sources(name)])
+
+
+def _inputs(network: Network, dense: ArrayLike | Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+    """[time, batch, *shape] per Input, checked, of any real dtype: a long recording stays uint8."""
+    names = network.of(ir.Input)
+    given = dense if isinstance(dense, Mapping) else {network.input: dense}
+    if set(given) != set(names):
+        raise SimulationError(f"input is given for {sorted(map(str, given))}, the network has {sorted(names)}")
+    bad: list[str] = []
+    found: dict[str, NDArray[Any]] = {}
+    for name in names:
+        try:
+            array = np.asarray(given[name])
+        except (TypeError, ValueError, RuntimeError) as cause:
+            bad.append(f"'{name}' cannot be read as an array ({cause})")
+            continue
+        shape = network.shapes[name]
+        if array.dtype.kind not in "buif" or array.dtype.itemsize > 8:
+            bad.append(f"'{name}' must hold real numbers of at most 64 bits, got {array.dtype}")
+        elif array.ndim != len(shape) + 2 or array.shape[2:] != shape or 0 in array.shape:
+            bad.append(f"'{name}' must be [time, batch, {', '.join(map(str, shape))}], got shape {array.shape}")
+        elif not np.isfinite(array).all():
+            bad.append(f"'{name}' holds values that are NaN or infinite")
+        else:
+            found[name] = array
+    if not bad and len({array.shape[:2] for array in found.values()}) > 1:
+        bad.append("inputs differ in time or batch: " + ", ".join(f"'{n}' {a.shape[:2]}" for n, a in found.items()))
+    if bad:
+        raise SimulationError("input cannot be given to this network", bad)
+    return found
