@@ -37,10 +37,15 @@ def _chip_page(path: Path) -> str:
         table = getattr(chip, group)
         if not table:
             continue
-        lines += [f"## {group.capitalize()}", "", "| name | value | range | unit | grade | source | note |",
-                  "|---|---|---|---|---|---|---|"]
         lines += [
-            f"| `{n}` | {q.value:g} | {_range(q)} | {q.unit} | {q.grade} | {sources.get(q.source, q.source)} | {q.note} |"
+            f"## {group.capitalize()}",
+            "",
+            "| name | value | range | unit | grade | source | note |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        lines += [
+            f"| `{n}` | {q.value:g} | {_range(q)} | {q.unit} | {q.grade} "
+            f"| {sources.get(q.source, q.source)} | {q.note} |"
             for n, q in table.items()
         ]
         lines.append("")

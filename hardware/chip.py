@@ -21,7 +21,7 @@ import sys
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +109,7 @@ def _quantity(where: str, table: Any, known_sources: frozenset[str], bad: list[s
         bad.append(f"{where}: grade '{grade}' needs a range, low < high")
     if table["source"] not in known_sources:
         bad.append(f"{where}: source '{table['source']}' is not in references.bib")
-    return Quantity(
-        float(value), float(low), float(high), table["unit"], table["source"], grade, table.get("note", "")
-    )
+    return Quantity(float(value), float(low), float(high), table["unit"], table["source"], grade, table.get("note", ""))
 
 
 def bibliography(path: Path = REFERENCES) -> dict[str, str]:
@@ -126,7 +124,7 @@ def bibliography(path: Path = REFERENCES) -> dict[str, str]:
     return found
 
 
-@lru_cache(maxsize=None)
+@cache
 def read_chip(path: Path) -> Chip:
     """Read a chip file.
 

@@ -24,8 +24,8 @@ EXIT_DISPROVED, EXIT_INPUT, EXIT_CHIP, EXIT_EXTRA, EXIT_INTERRUPTED = 1, 3, 4, 5
 
 app = typer.Typer(
     help="Train spiking networks, compile them to neuromorphic chips, prove every bit, say what it costs.",
-    epilog="Exit codes: 0 done, 1 a certificate failed, 2 wrong usage, 3 bad input, 4 the chip cannot hold the network, "
-    "5 an optional package is missing, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 a certificate failed, 2 wrong usage, 3 bad input, "
+    "4 the chip cannot hold the network, 5 an optional package is missing, 130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -41,16 +41,22 @@ Data = Annotated[
 ]
 Dataset = Annotated[
     str | None,
-    typer.Option("--dataset", help="Which loader reads --data PATH, where the path alone does not tell.", show_default=False),
+    typer.Option(
+        "--dataset", help="Which loader reads --data PATH, where the path alone does not tell.", show_default=False
+    ),
 ]
-Steps = Annotated[int | None, typer.Option("--steps", min=1, help="Steps per sample.", show_default="the run's, or the data's")]
+Steps = Annotated[
+    int | None, typer.Option("--steps", min=1, help="Steps per sample.", show_default="the run's, or the data's")
+]
 Dt = Annotated[
     float | None,
     typer.Option("--dt", help="Seconds per step, for NIR files that do not say.", show_default="the file's, else 1e-3"),
 ]
 Reset = Annotated[
     str | None,
-    typer.Option("--reset", help="hard or subtract, for NIR files that do not say.", show_default="hard, as NIR defines"),
+    typer.Option(
+        "--reset", help="hard or subtract, for NIR files that do not say.", show_default="hard, as NIR defines"
+    ),
 ]
 Chip = Annotated[str, typer.Option("--chip", help="A chip's name, or all.")]
 
@@ -88,20 +94,25 @@ def demo(
     console = _console(quiet or as_json)
     report = run_demo(out, console=console)
     _finish(report.to_json(), report.proven, as_json, console)
-    console.print(f"\nEverything is in {out}: the run in {out / 'run'}, report.json, pictures and the Lava network in "
-                  f"{out / 'deploy'}.")
+    console.print(
+        f"\nEverything is in {out}: the run in {out / 'run'}, report.json, pictures and the Lava network in "
+        f"{out / 'deploy'}."
+    )
 
 
 @app.command()
 def train(
     config: Annotated[str, typer.Argument(metavar="PRESET|CONFIG.toml", help="braille, nmnist, or your own file.")],
     out: Out,
-    seed: Annotated[int | None, typer.Option("--seed", help="Replaces the configuration's seed.", show_default=False)] = None,
+    seed: Annotated[
+        int | None, typer.Option("--seed", help="Replaces the configuration's seed.", show_default=False)
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="Replaces the configuration's epochs.", show_default=False)
     ] = None,
     holdout: Annotated[
-        bool, typer.Option("--holdout", help="Keep the validation split out of training, whatever the configuration says.")
+        bool,
+        typer.Option("--holdout", help="Keep the validation split out of training, whatever the configuration says."),
     ] = False,
     data: Data = None,
     as_json: Json = False,
@@ -115,8 +126,10 @@ def train(
     if as_json:
         _emit(summary)
     else:
-        console.print(f"{out}: {summary['epochs']} epochs, " + ", ".join(
-            f"{k} {v:.4g}" for k, v in summary["metrics"].items() if isinstance(v, float)))
+        console.print(
+            f"{out}: {summary['epochs']} epochs, "
+            + ", ".join(f"{k} {v:.4g}" for k, v in summary["metrics"].items() if isinstance(v, float))
+        )
 
 
 @app.command()
@@ -148,7 +161,9 @@ def evaluate(
         return
     console.print(f"{result['dataset']}: {result['samples']} samples, float {percent(result['float_accuracy'])}")
     for name, row in result["chips"].items():
-        console.print(f"  {name}: {percent(row['accuracy'])}, same decision as float {percent(row['agrees_with_float'])}")
+        console.print(
+            f"  {name}: {percent(row['accuracy'])}, same decision as float {percent(row['agrees_with_float'])}"
+        )
 
 
 @app.command()
@@ -161,7 +176,9 @@ def deploy(
     steps: Steps = None,
     dt: Dt = None,
     reset: Reset = None,
-    certify: Annotated[int, typer.Option("--certify", min=0, help="Whole samples to run in the oracle; 0 for none.")] = 20,
+    certify: Annotated[
+        int, typer.Option("--certify", min=0, help="Whole samples to run in the oracle; 0 for none.")
+    ] = 20,
     timeout: Annotated[float, typer.Option("--timeout", help="Seconds the oracle may take.")] = 600.0,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse every approximation but rounding.")] = False,
     as_json: Json = False,
@@ -174,8 +191,16 @@ def deploy(
     console = _console(quiet or as_json)
     with _status(console) as progress:
         report = run_deploy(
-            open_subject(subject, dt=dt, reset=reset), data, out, chip=chip, dataset=dataset, steps=steps,
-            certify_samples=certify, timeout_s=timeout, strict=strict, progress=progress,
+            open_subject(subject, dt=dt, reset=reset),
+            data,
+            out,
+            chip=chip,
+            dataset=dataset,
+            steps=steps,
+            certify_samples=certify,
+            timeout_s=timeout,
+            strict=strict,
+            progress=progress,
         )
     _finish(report.to_json(), report.proven, as_json, console)
     if not all(c.fits for c in report.chips.values()):
@@ -200,7 +225,9 @@ def _finish(report: Mapping[str, Any], proven: bool, as_json: bool, console: Con
 @app.command()
 def simulate(
     subject: Annotated[Path, typer.Argument(metavar="RUN|NET.nir", help="A run folder or a NIR file.")],
-    events: Annotated[Path, typer.Argument(metavar="EVENTS.npz", help="Samples: t, x, shape, dt, steps, offsets, labels.")],
+    events: Annotated[
+        Path, typer.Argument(metavar="EVENTS.npz", help="Samples: t, x, shape, dt, steps, offsets, labels.")
+    ],
     out: Out,
     chip: Annotated[str, typer.Option("--chip", help="A chip's name.")] = "loihi2",
     dt: Dt = None,
@@ -217,13 +244,16 @@ def simulate(
 
     console = _console(quiet or as_json)
     with _status(console) as progress:
-        summary = run_simulate(open_subject(subject, dt=dt, reset=reset), events, out, chip=chip, probes=probe or [],
-                               progress=progress)
+        summary = run_simulate(
+            open_subject(subject, dt=dt, reset=reset), events, out, chip=chip, probes=probe or [], progress=progress
+        )
     if as_json:
         _emit(summary)
     else:
-        console.print(f"{out}: {summary['samples']} samples of {summary['steps']} steps, decisions {summary['decision'][:20]}"
-                      + (" ..." if summary["samples"] > 20 else ""))
+        console.print(
+            f"{out}: {summary['samples']} samples of {summary['steps']} steps, decisions {summary['decision'][:20]}"
+            + (" ..." if summary["samples"] > 20 else "")
+        )
 
 
 @app.command()
@@ -275,12 +305,16 @@ def chips(
     groups = {g: {k: asdict(q) for k, q in getattr(chip, g).items()} for g in ("limits", "energy", "time", "power")}
     if as_json:
         used = {q["source"] for table in groups.values() for q in table.values()}
-        _emit({
-            "name": chip.name, "title": chip.title, **groups,
-            "nodes": {kind.__name__: how for kind, how in target.supports.items()},
-            "not_modelled": list(chip.not_modelled),
-            "sources": {key: title for key, title in bibliography().items() if key in used},
-        })
+        _emit(
+            {
+                "name": chip.name,
+                "title": chip.title,
+                **groups,
+                "nodes": {kind.__name__: how for kind, how in target.supports.items()},
+                "not_modelled": list(chip.not_modelled),
+                "sources": {key: title for key, title in bibliography().items() if key in used},
+            }
+        )
         return
     console.print(report.chip(chip.name, chip.title, groups, list(chip.not_modelled)))
 

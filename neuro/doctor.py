@@ -41,7 +41,9 @@ def _version(package: str) -> str | None:
 
 
 def _python() -> Check:
-    found = f"{platform.python_implementation()} {sys.version.split()[0]} on {platform.system()}, {os.cpu_count()} cores"
+    found = (
+        f"{platform.python_implementation()} {sys.version.split()[0]} on {platform.system()}, {os.cpu_count()} cores"
+    )
     return Check("python", sys.version_info >= (3, 10), found, "Python 3.10 or newer is needed")
 
 
@@ -54,11 +56,9 @@ def _package(name: str, extra: str | None = None) -> Check:
 
 def _compiler() -> Check:
     """Compile and run one kernel, and say where the cache is."""
-    import numpy as np
-
     from neuro.hardware import integer
 
-    value = int(integer.shift_to_zero(np.int64(-3), np.int64(1)))
+    value = int(integer.shift_to_zero(-3, 1))
     return Check("compiled kernels", value == -1, f"shift_to_zero(-3, 1) = {value}", "expected -1: reinstall numba")
 
 
@@ -90,7 +90,9 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except (NeuroError, ImportError, OSError) as problem:
-        return Check(name, False, f"{type(problem).__name__}: {problem}", "reinstall: pip install -e . -c constraints.txt")
+        return Check(
+            name, False, f"{type(problem).__name__}: {problem}", "reinstall: pip install -e . -c constraints.txt"
+        )
 
 
 def examine() -> list[Check]:

@@ -50,8 +50,9 @@ def raster(spikes: Mapping[str, NDArray[np.uint8]], dt: float, title: str) -> Fi
         axis.scatter(step * dt * 1e3, neuron, s=size, color=colour, linewidths=0)
         axis.set_ylim(-0.5, train.shape[1] - 0.5)
         axis.set_ylabel(f"{name}\n({train.shape[1]})", fontsize=8)
-        axis.annotate(f"{len(step):,} spikes", (1, 1), xycoords="axes fraction", ha="right", va="bottom",
-                      fontsize=7, color=GREY)
+        axis.annotate(
+            f"{len(step):,} spikes", (1, 1), xycoords="axes fraction", ha="right", va="bottom", fontsize=7, color=GREY
+        )
         _bare(axis)
     axes[-1].set_xlabel("time on chip (ms)", fontsize=9)
     axes[-1].set_xlim(-0.5 * dt * 1e3, (len(next(iter(spikes.values()))) - 0.5) * dt * 1e3)
@@ -74,7 +75,9 @@ def membrane(
     for index, colour in zip(shown, CYCLE, strict=False):
         wide = 2.2 if index == label else 1.0
         name = classes[index] if index < len(classes) else str(index)
-        top.plot(time, chip[:, index], color=colour, lw=wide, label=f"{name}{' (true class)' if index == label else ''}")
+        top.plot(
+            time, chip[:, index], color=colour, lw=wide, label=f"{name}{' (true class)' if index == label else ''}"
+        )
         top.plot(time, reference[:, index], color=colour, lw=0.8 * wide, ls=(0, (2, 2)), alpha=0.6)
     top.set_ylabel("membrane v", fontsize=9)
     top.legend(fontsize=7, ncols=2, frameon=False, title="line: chip, dashes: float", title_fontsize=7)

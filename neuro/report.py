@@ -42,7 +42,9 @@ def verdict(matches: Mapping[str, Any]) -> str:
     if status == "not run":
         return f"[yellow]not run[/]: {matches.get('reason', 'certification was not asked for')}"
     colour = "green" if status == "passed" else "red"
-    return f"[{colour}]mismatches: {matches['mismatches']:,}[/] of {matches['compared']:,} values vs {matches['oracle']}"
+    return (
+        f"[{colour}]mismatches: {matches['mismatches']:,}[/] of {matches['compared']:,} values vs {matches['oracle']}"
+    )
 
 
 def deployment(report: Mapping[str, Any]) -> Group:
@@ -51,8 +53,12 @@ def deployment(report: Mapping[str, Any]) -> Group:
     from rich.console import Group
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=f"{report['dataset']}: {report['samples']} samples of {report['steps']} "
-                  f"steps of {si(report['dt'], 's')}", title_justify="left", show_edge=False)
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"{report['dataset']}: {report['samples']} samples of {report['steps']} steps of {si(report['dt'], 's')}",
+        title_justify="left",
+        show_edge=False,
+    )
     table.add_column("")
     chips = report["chips"]
     for name in chips:
@@ -66,7 +72,10 @@ def deployment(report: Mapping[str, Any]) -> Group:
         ("event energy per sample", lambda c: spread(c["energy_j"], "J")),
         ("time per sample, free-running", lambda c: spread(c["latency_s"], "s")),
         ("cores, neurons, synapses", lambda c: _size(c["utilisation"])),
-        ("synaptic operations per sample", lambda c: f"{c['counters'].get('synops', 0):,.0f}" if c["counters"] else "-"),
+        (
+            "synaptic operations per sample",
+            lambda c: f"{c['counters'].get('synops', 0):,.0f}" if c["counters"] else "-",
+        ),
     ]
     for title, cell in rows:
         table.add_row(title, *(cell(c) for c in chips.values()))
@@ -77,8 +86,10 @@ def deployment(report: Mapping[str, Any]) -> Group:
         parts += [f"[yellow]{name}[/]: {line}" for line in (*chip["substitutions"], *chip["warnings"])]
         rests = chip["estimate"].get("rests_on", [])
         if rests:
-            parts.append(f"[dim]{name}: the estimate rests on inferred or assumed constants: {', '.join(rests)}. It is "
-                         "the energy of events, not of an inference; report.json has all four boundaries.[/]")
+            parts.append(
+                f"[dim]{name}: the estimate rests on inferred or assumed constants: {', '.join(rests)}. It is "
+                "the energy of events, not of an inference; report.json has all four boundaries.[/]"
+            )
     return Group(*parts)
 
 
@@ -103,8 +114,14 @@ def quantisation(rows: list[Mapping[str, Any]]) -> Table:
     for column in ("node", "quantity", "step", "largest error", "rms error", ""):
         table.add_column(column, justify="right" if column in ("step", "largest error", "rms error") else "left")
     for row in rows:
-        table.add_row(row["node"], row["quantity"], f"{row['scale']:.3g}", f"{row['max_error']:.2e}",
-                      f"{row['rms_error']:.2e}", row.get("note", ""))
+        table.add_row(
+            row["node"],
+            row["quantity"],
+            f"{row['scale']:.3g}",
+            f"{row['max_error']:.2e}",
+            f"{row['rms_error']:.2e}",
+            row.get("note", ""),
+        )
     return table
 
 
@@ -115,7 +132,9 @@ def chip(name: str, title: str, groups: Mapping[str, Mapping[str, Any]], not_mod
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, title=f"{name}: {title}", title_justify="left", show_edge=False, padding=(0, 1, 0, 0))
+    table = Table(
+        box=box.SIMPLE_HEAD, title=f"{name}: {title}", title_justify="left", show_edge=False, padding=(0, 1, 0, 0)
+    )
     table.add_column("constant", no_wrap=True)
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("range", no_wrap=True)

@@ -19,8 +19,10 @@ def python(code: str, **env: str) -> str:
 
 
 def best_of(code: str, runs: int = 5) -> float:
-    return min(float(python(f"import time; t = time.perf_counter(); {code}; print(time.perf_counter() - t)"))
-               for _ in range(runs))
+    return min(
+        float(python(f"import time; t = time.perf_counter(); {code}; print(time.perf_counter() - t)"))
+        for _ in range(runs)
+    )
 
 
 def test_import_neuro_is_fast() -> None:
@@ -52,11 +54,12 @@ def test_a_foreign_datasets_package_wins(tmp_path: Path) -> None:
     code = "import datasets, neuro.datasets.source as ours; print(datasets.WHO, ours.__name__)"
     # even from inside the checkout, where a folder of that name lies in the working directory
     assert python(code, PYTHONPATH=str(tmp_path)) == "foreign neuro.datasets.source"
-    assert python("import sys; sys.path.append(%r); import datasets; print(datasets.WHO)" % str(tmp_path)) == "foreign"
+    late = f"import sys; sys.path.append({str(tmp_path)!r}); import datasets; print(datasets.WHO)"
+    assert python(late) == "foreign"
 
 
 def test_hardware_refuses_any_other_name() -> None:
-    code = "import sys; sys.path.insert(0, %r)\ntry: import hardware\nexcept ImportError as e: print(e)" % str(ROOT)
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\ntry: import hardware\nexcept ImportError as e: print(e)"
     assert "neuro.hardware" in python(code)
 
 

@@ -93,7 +93,9 @@ def test_layers(name: str, path: Path) -> None:
             assert not found, f"{name} may not import {found}"
     if name in {f"neuro.{m}" for m in FOUNDATION}:
         allowed = {"numpy", *(f"neuro.{m}" for m in FOUNDATION), "neuro"}
-        foreign = {i for i in anywhere if i.split(".")[0] not in sys.stdlib_module_names and not inside(i, tuple(allowed))}
+        foreign = {
+            i for i in anywhere if i.split(".")[0] not in sys.stdlib_module_names and not inside(i, tuple(allowed))
+        }
         assert not foreign, f"{name} is the foundation: numpy and the standard library only, not {foreign}"
     heavy = set(LAZY)
     if inside(name, EAGER_TORCH):

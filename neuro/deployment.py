@@ -1,0 +1,374 @@
+"""`deploy`: one network, some labelled events, and for each chip the four answers.
+
+Does it fit, what does it answer bit for bit (certified against an oracle), what does it cost, and where
+are the files to run it. Everything is measured here on the given events; nothing is quoted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuro import reference
+from neuro.errors import DoesNotFit, RunError, SimulationError, UnsupportedNode
+from neuro.events import EventSet
+from neuro.files import write_json
+from neuro.ir import Network
+
+if TYPE_CHECKING:
+    from neuro.hardware.estimate import Estimate
+    from neuro.hardware.program import Program
+
+Progress = Callable[[str], None]
+BATCH_VALUES = 1 << 26  # dense input values held at once: 64 MB
+
+
+@dataclass(frozen=True)
+class ChipReport:
+    """What one chip answered; the fields of one entry of report.json."""
+
+    chip: str
+    fits: bool
+    violations: tuple[Mapping[str, Any], ...] = ()
+    substitutions: tuple[str, ...] = ()
+    accuracy: float | None = None
+    samples: int = 0
+    agrees_with_float: float | None = None
+    matches: Mapping[str, Any] = field(default_factory=dict)
+    energy_j: Mapping[str, Any] = field(default_factory=dict)
+    latency_s: Mapping[str, Any] = field(default_factory=dict)
+    estimate: Mapping[str, Any] = field(default_factory=dict)
+    utilisation: Mapping[str, Any] = field(default_factory=dict)
+    counters: Mapping[str, float] = field(default_factory=dict)
+    quantisation: tuple[Mapping[str, Any], ...] = ()
+    warnings: tuple[str, ...] = ()
+    not_modelled: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything `deploy` found; ``to_json`` is the content of report.json."""
+
+    dataset: str
+    samples: int
+    steps: int
+    dt: float
+    seed: int | None
+    versions: Mapping[str, str]
+    float_accuracy: float
+    chips: Mapping[str, ChipReport]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary without NaN, keys in reading order."""
+        table = asdict(self)
+        return json.loads(json.dumps(table))  # type: ignore[no-any-return]  # tuples to lists, as a reader sees it
+
+    @property
+    def proven(self) -> bool:
+        """Whether every chip holds the network and every certificate passed."""
+        return all(c.fits and c.matches.get("status") == "passed" for c in self.chips.values())
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that had a part in a result."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": sys.version.split()[0]}
+    for name in ("axonport", "numpy", "numba", "torch", "nir", "h5py", "lava-nc"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def batches(data: EventSet, steps: int, dt: float, n_inputs: int) -> Iterator[NDArray[np.uint8]]:
+    """Dense uint8[steps, batch, ...] slices of a data set in order, each small enough to hold."""
+    size = int(np.clip(BATCH_VALUES // (steps * n_inputs), 1, 256))
+    for start in range(0, len(data), size):
+        yield data.batch(range(start, min(start + size, len(data))), dt, steps)
+
+
+def spread_over_classes(labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Indices of ``count`` samples that visit the classes in turn, the earliest of each first."""
+    order = np.lexsort((np.arange(len(labels)), _rank_within_class(labels)))
+    return np.sort(order[:count])
+
+
+def _rank_within_class(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    rank = np.zeros(len(labels), np.int64)
+    for label in np.unique(labels):
+        where = np.flatnonzero(labels == label)
+        rank[where] = np.arange(len(where))
+    return rank
+
+
+def check_data(network: Network, data: EventSet) -> None:
+    """Raise SimulationError where the events do not fit the network."""
+    wanted = network.shapes[network.input]
+    bad = []
+    if len(data) == 0:
+        bad.append("the data set holds no recording")
+    if data.shape != wanted:
+        bad.append(f"a step of '{data.name}' has shape {data.shape}, the network's input wants {wanted}")
+    classes = int(np.prod(network.shapes[network.output]))
+    if len(data) and int(data.labels.max()) >= classes:
+        bad.append(f"labels go up to {int(data.labels.max())}, the network has {classes} outputs")
+    if bad:
+        raise SimulationError("these events cannot be given to this network", bad)
+
+
+def deploy(
+    network: Network,
+    data: EventSet,
+    *,
+    chips: Sequence[str] | str = ("loihi2",),
+    out: Path | str | None = None,
+    steps: int | None = None,
+    certify_samples: int = 20,
+    timeout_s: float = 600.0,
+    strict: bool = False,
+    seed: int | None = None,
+    float_accuracy: float | None = None,
+    progress: Progress = lambda _: None,
+) -> Report:
+    """Compile to each chip, simulate every sample, certify some, estimate, export.
+
+    Args:
+        network: one input, one output. data: labelled events of the input's shape.
+        chips: names, or "all". out: folder for report.json, pictures and exports; None writes nothing.
+        steps: per sample; default: the data's duration over the network's dt.
+        certify_samples: how many whole samples the oracle runs, spread over the classes; 0 for none.
+        timeout_s: for the oracle's process. strict: refuse approximations (PrecisionLoss).
+        float_accuracy: if the caller has measured it on these events already.
+
+    Raises:
+        SimulationError: the events do not suit the network.
+        PrecisionLoss: strict, and the chip needs an approximation.
+        UnknownChip: no such chip. RunError: another process writes to ``out``.
+    """
+    from neuro.hardware.target import load_target, targets
+
+    names = targets() if chips == "all" else (chips,) if isinstance(chips, str) else tuple(chips)
+    for name in names:
+        load_target(name)
+    check_data(network, data)
+    steps = steps or max(1, round(data.duration / network.dt))
+    folder = None if out is None else Path(out)
+    with _claimed(folder):
+        progress("float reference")
+        decided, accuracy = _float_decisions(network, data, steps)
+        results = {}
+        for name in names:
+            results[name] = _on_chip(
+                name, network, data, steps, decided, folder, certify_samples, timeout_s, strict, progress
+            )
+        report = Report(
+            dataset=data.name,
+            samples=len(data),
+            steps=steps,
+            dt=network.dt,
+            seed=seed,
+            versions=versions(),
+            float_accuracy=float(accuracy if float_accuracy is None else float_accuracy),
+            chips=results,
+        )
+        if folder is not None:
+            write_json(folder / "report.json", report.to_json())  # last: its presence means the folder is whole
+    return report
+
+
+@contextmanager
+def _claimed(folder: Path | None) -> Iterator[None]:
+    """Hold a lock on the folder and take away an older report, so that no stale one stands for this run."""
+    if folder is None:
+        yield
+        return
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".deploy.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as cause:
+        raise RunError(f"{folder}: another process deploys into it; wait for it or choose another --out") from cause
+    try:
+        for stale in (*folder.glob(".*.part"), folder / "report.json"):
+            stale.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _float_decisions(network: Network, data: EventSet, steps: int) -> tuple[NDArray[np.int64], float]:
+    """Decision of the float network on every sample: with torch where it is there, else the reference."""
+    from neuro.train.evaluate import decisions
+
+    decided = decisions(network, data, steps=steps)
+    return decided, float((decided == data.labels).mean())
+
+
+def _on_chip(
+    chip: str,
+    network: Network,
+    data: EventSet,
+    steps: int,
+    decided: NDArray[np.int64],
+    folder: Path | None,
+    certify_samples: int,
+    timeout_s: float,
+    strict: bool,
+    progress: Progress,
+) -> ChipReport:
+    from neuro.hardware import compile as compile_network
+    from neuro.hardware.target import load_target
+
+    target = load_target(chip)
+    progress(f"{chip}: compile")
+    try:
+        program = compile_network(network, chip, strict=strict, max_steps=steps)
+    except (DoesNotFit, UnsupportedNode) as refusal:
+        rows = tuple(
+            asdict(v) if is_dataclass(v) and not isinstance(v, type) else {"message": str(v)}
+            for v in refusal.violations
+        )
+        return ChipReport(
+            chip, False, violations=rows or ({"message": str(refusal)},), not_modelled=target.chip.not_modelled
+        )
+    progress(f"{chip}: simulate {len(data)} samples")
+    answers = run_program(program, data, steps)
+    files: dict[str, str] = {}
+    if folder is not None:
+        progress(f"{chip}: export and draw")
+        files = _write(network, program, data, steps, folder)
+    chosen = spread_over_classes(data.labels, certify_samples)
+    matches: Mapping[str, Any] = {
+        "status": "not run",
+        "reason": "no sample was to be certified",
+        "oracle": "",
+        "compared": 0,
+        "mismatches": 0,
+    }
+    if len(chosen):
+        progress(f"{chip}: certify {len(chosen)} samples")
+        exported = None if folder is None else folder / chip / "lava"
+        matches = _certificate(program, data.batch(chosen, network.dt, steps), timeout_s, exported)
+    if folder is not None:
+        write_json(folder / chip / "certificate.json", matches)
+        files["certificate"] = f"{chip}/certificate.json"
+    table = answers.estimate.to_json()
+    return ChipReport(
+        chip=chip,
+        fits=True,
+        substitutions=program.substitutions,
+        accuracy=float((answers.decision == data.labels).mean()),
+        samples=len(data),
+        agrees_with_float=float((answers.decision == decided).mean()),
+        matches=matches,
+        energy_j=table.pop("energy_j"),
+        latency_s=table.pop("latency_s"),
+        estimate=table,
+        utilisation=utilisation(program),
+        counters=answers.counters,
+        quantisation=tuple(asdict(row) for row in program.budget),
+        warnings=answers.warnings,
+        not_modelled=target.chip.not_modelled,
+        files=files,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What a program answered on a data set. counters: means per sample. warnings: what a user must know."""
+
+    decision: NDArray[np.int64]
+    estimate: Estimate
+    counters: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+
+def run_program(program: Program, data: EventSet, steps: int) -> Answers:
+    """Simulate every recording of a data set, batch by batch, and add up."""
+    from neuro.hardware import estimate as estimate_cost
+    from neuro.hardware import simulate
+    from neuro.hardware.estimate import merge
+
+    decisions, estimates, fired = [], [], 0
+    totals: dict[str, float] = {}
+    size = program.populations[program.input].size
+    spiking_readout = program.readout == "count"
+    for dense in batches(data, steps, program.dt, size):
+        trace = simulate(program, dense, record_spikes=not spiking_readout)
+        decisions.append(trace.decision)
+        estimates.append(estimate_cost(trace, program))
+        share = dense.shape[1] / len(data)
+        for name, value in trace.counters.totals().items():
+            totals[name] = totals.get(name, 0.0) + share * value
+        if not spiking_readout:
+            fired += int(trace.spikes[program.output].sum())
+    warnings = ()
+    if fired:
+        warnings = (
+            f"the readout '{program.output}' fired {fired} times: its membrane ran out of range and was reset, as "
+            "it would be on the chip; compile with readout_headroom=1.0",
+        )
+    return Answers(np.concatenate(decisions), merge(estimates), totals, warnings)
+
+
+def utilisation(program: Program) -> dict[str, Any]:
+    """Cores, neurons and stored synapses of a program, and the largest share of each limit on any core."""
+    shares: dict[str, float] = {}
+    for core in program.placement.utilisation:
+        for limit, share in core.items():
+            shares[limit] = max(shares.get(limit, 0.0), float(share))
+    return {
+        "cores": program.placement.cores,
+        "neurons": program.neurons,
+        "synapses": int(sum(np.count_nonzero(p.weight_q) for p in program.projections)),
+        "fullest_core": shares,
+    }
+
+
+def _certificate(program: Program, dense: NDArray[np.uint8], timeout_s: float, exported: Path | None) -> dict[str, Any]:
+    from neuro.hardware.certify import certify
+
+    flat = dense.reshape(*dense.shape[:2], -1)
+    return certify(program, flat, timeout_s=timeout_s, folder=exported).to_json()
+
+
+def _write(network: Network, program: Program, data: EventSet, steps: int, folder: Path) -> dict[str, str]:
+    """Exports and pictures of one chip: kind -> path inside the folder."""
+    from neuro import plots
+    from neuro.hardware import export, simulate
+
+    chip = program.chip
+    files = {
+        "nir": f"{chip}/network.nir",
+        "lava": f"{chip}/lava",
+        "raster": f"{chip}_raster.png",
+        "membrane": f"{chip}_membrane.png",
+    }
+    (folder / chip).mkdir(parents=True, exist_ok=True)
+    export(network, folder / files["nir"], to="nir")
+    export(program, folder / files["lava"], to="lava")
+    shown = int(spread_over_classes(data.labels, 1)[0])
+    dense = data.batch([shown], network.dt, steps)
+    trace = simulate(program, dense, probes=((program.output, "v"),))
+    label = int(data.labels[shown])
+    title = f"{data.name}, recording {shown} (class {data.classes[label]}) on {chip}"
+    layers = {name: trace.spikes[name][:, 0] for name, p in program.populations.items() if p.size > 1}
+    plots.save(plots.raster(layers, program.dt, title), folder / files["raster"])
+    late = program.skew[program.output]
+    chip_v = trace.probes[(program.output, "v")][late : late + steps, 0] * program.scale[program.output]
+    float_v = reference.run(network, dense).v[program.output].reshape(steps, -1)
+    plots.save(plots.membrane(chip_v, float_v, program.dt, title, data.classes, label), folder / files["membrane"])
+    return files
