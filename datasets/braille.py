@@ -36,6 +36,7 @@ OPTIONS: dict[str, object] = {
     "thresholds": (2.0, 4.0, 8.0),  # raw units, one level each
     "substeps": 2,
     "start": "rest",
+    "swap": 0.0,  # this and the next three: `vary`
     "shift": 0.0,
     "drift": 0.0,
     "noise": 0.0,
@@ -87,26 +88,42 @@ def read_signals(path: Path | str) -> Signals:
 
 
 def vary(
-    taxels: NDArray[np.float64], *, shift: float, drift: float, noise: float, seed: int, epoch: int
+    taxels: NDArray[np.float64],
+    letter: NDArray[np.int64],
+    *,
+    swap: float,
+    shift: float,
+    drift: float,
+    noise: float,
+    seed: int,
+    epoch: int,
 ) -> NDArray[np.float64]:
     """Signals as another repetition might have given them; the same for the same (seed, epoch).
 
-    Each recording is moved in time by U(-shift, shift) samples (ends held); each taxel of it that moves
-    at all gets a constant offset N(0, drift) and each of its samples N(0, noise), in raw units;
-    clipped to 0..255.
+    In this order: with probability swap a recording takes each of its taxels, with probability 1/2, from
+    another of the given recordings of its letter; it is moved in time by U(-shift, shift) samples (ends
+    held); each taxel that moves at all gets a constant offset N(0, drift), and each of its samples
+    N(0, noise), in raw units; clipped to 0..255.
     """
     rng = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, epoch])))
     n, time, channels = taxels.shape
-    live = taxels.std(axis=1, keepdims=True) > 0
+    partner = np.arange(n)
+    for k in np.unique(letter):
+        same = np.flatnonzero(letter == k)
+        partner[same] = rng.permutation(same)
+    foreign = (rng.random((n, 1, channels)) < 0.5) & (rng.random((n, 1, 1)) < swap)
+    mixed = np.where(foreign, taxels[partner], taxels)
     at = np.clip(np.arange(time) + rng.uniform(-shift, shift, (n, 1)), 0, time - 1)
     before = np.floor(at).astype(np.int64)
     after = np.minimum(before + 1, time - 1)
     part = (at - before)[:, :, None]
-    moved = (1 - part) * np.take_along_axis(taxels, before[:, :, None], 1)
-    moved += part * np.take_along_axis(taxels, after[:, :, None], 1)
+    moved = (1 - part) * np.take_along_axis(mixed, before[:, :, None], 1)
+    moved += part * np.take_along_axis(mixed, after[:, :, None], 1)
+    live = moved.std(axis=1, keepdims=True) > 0
     moved += live * drift * rng.standard_normal((n, 1, channels))
     moved += live * noise * rng.standard_normal((n, time, channels))
-    return np.clip(moved, 0.0, 255.0)
+    clipped: NDArray[np.float64] = np.clip(moved, 0.0, 255.0)
+    return clipped
 
 
 def _number(name: str, value: object, bad: list[str], whole: bool = False) -> float:
@@ -120,8 +137,10 @@ def _number(name: str, value: object, bad: list[str], whole: bool = False) -> fl
 def read(split: str, path: Path | None, **options: Any) -> EventSet:
     """The reader behind `SOURCE`; options: `OPTIONS`."""
     bad: list[str] = []
-    amounts = {name: _number(name, options[name], bad) for name in ("shift", "drift", "noise")}
+    amounts = {name: _number(name, options[name], bad) for name in ("swap", "shift", "drift", "noise")}
     seeds = {name: int(_number(name, options[name], bad, whole=True)) for name in ("seed", "epoch")}
+    if amounts["swap"] > 1:
+        bad.append(f"swap is a probability, got {options['swap']!r}")
     if options["start"] not in ("rest", "first"):
         bad.append(f"start must be 'rest' or 'first', got {options['start']!r}")
     if split == "test" and path is None:
@@ -129,11 +148,11 @@ def read(split: str, path: Path | None, **options: Any) -> EventSet:
     if bad:
         raise BadConfig("braille cannot be loaded", bad)
     taxels, letter, repetition = read_signals(verify(FILE, SHA256) if path is None else path)
-    if any(amounts.values()):
-        taxels = vary(taxels, **amounts, seed=seeds["seed"], epoch=seeds["epoch"])
     if split in ("train", "valid"):
         chosen = np.flatnonzero(side(repetition) == (split == "valid"))
         taxels, letter, repetition = taxels[chosen], letter[chosen], repetition[chosen]
+    if any(amounts.values()):  # after the split: what a letter swaps with comes from the same side
+        taxels = vary(taxels, letter, **amounts, seed=seeds["seed"], epoch=seeds["epoch"])
     start = REST if options["start"] == "rest" else None
     steps, channels, offsets = delta_modulate(taxels, options["thresholds"], options["substeps"], start)
     times = (steps * (PERIOD / options["substeps"])).astype(np.float32)

@@ -72,6 +72,8 @@ class Collector:
                 file.flush()
             times = np.memmap(self._files[0], np.float32, "r", shape=(self._spilled,))
             channels = np.memmap(self._files[1], np.int32, "r", shape=(self._spilled,))
+            for file in self._files:
+                file.close()  # the maps keep the content, and it goes with them
         else:
             times = np.concatenate([p[0] for p in self._parts] or [np.zeros(0, np.float32)])
             channels = np.concatenate([p[1] for p in self._parts] or [np.zeros(0, np.int32)])

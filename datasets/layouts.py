@@ -9,7 +9,6 @@ root holds nothing of that part.
 from __future__ import annotations
 
 import csv
-import io
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from neuro.datasets.aer import Columns, aedat2_dvs128, aedat3_polarity, check_pixels, nmnist_bin, sorted_columns
 from neuro.datasets.archive import read_bytes
 from neuro.datasets.collect import Collector, pixel_channels, seconds
+from neuro.datasets.npz import DAMAGE, array_of
 from neuro.errors import BadEventFile
 from neuro.extend import require
 
@@ -204,10 +204,10 @@ def dvs_gesture(root: Path, part: str, keep: Keep, collector: Collector) -> list
 def _gesture_npy(path: Path) -> Columns:
     data = read_bytes(path, MAX_RECORDING)
     try:
-        raw = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError, MemoryError, OverflowError, TypeError) as cause:
+        raw = array_of(data, "it")
+    except DAMAGE as cause:
         raise BadEventFile(f"{path}: not a readable npy file ({cause}). Fetch it again.") from cause
-    if not isinstance(raw, np.ndarray) or raw.ndim != 2 or raw.shape[1] != 4 or raw.dtype.kind not in "iuf":
+    if raw.ndim != 2 or raw.shape[1] != 4 or raw.dtype.kind not in "iuf":
         raise BadEventFile(f"{path}: expected numbers [events, 4] (x, y, polarity, ms). Fetch it again.")
     if not np.isfinite(raw).all() or np.abs(raw).max(initial=0) > 1 << 40:
         raise BadEventFile(f"{path}: values that no recording has. Fetch it again.")

@@ -22,7 +22,7 @@ from neuro.events import Events
 from neuro.files import atomic_path
 
 MAX_ARRAY = 2 * 2**30
-_DAMAGE = (
+DAMAGE = (  # what zipfile and numpy raise on spoiled files
     zipfile.BadZipFile,
     zlib.error,
     lzma.LZMAError,
@@ -51,7 +51,7 @@ class Wanted(NamedTuple):
 
 
 def _array(archive: zipfile.ZipFile, member: str, limit: int) -> NDArray[Any]:
-    """One ``.npy`` member; what its header promises must be what is there, before memory is used."""
+    """One ``.npy`` member, not larger than ``limit`` bytes."""
     size = archive.getinfo(member).file_size
     if size > limit:
         raise ValueError(f"'{member}' unpacks to {size} bytes, allowed {limit}")
@@ -59,17 +59,22 @@ def _array(archive: zipfile.ZipFile, member: str, limit: int) -> NDArray[Any]:
         data = stream.read(limit + 1)
     if len(data) > limit:
         raise ValueError(f"'{member}' unpacks to more than {limit} bytes")
+    return array_of(data, f"'{member}'")
+
+
+def array_of(data: bytes, name: str) -> NDArray[Any]:
+    """The array of a ``.npy`` file's content; one of `DAMAGE` when it cannot be, never a pickle."""
     handle = io.BytesIO(data)
     version = np.lib.format.read_magic(handle)
     if version not in ((1, 0), (2, 0)):
-        raise ValueError(f"'{member}' has npy version {version}, allowed 1.0 and 2.0")
+        raise ValueError(f"{name} has npy version {version}, allowed 1.0 and 2.0")
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(handle)
     if dtype.hasobject:
-        raise ValueError(f"'{member}' holds pickled objects, which are never loaded")
+        raise ValueError(f"{name} holds pickled objects, which are never loaded")
     rest = len(data) - handle.tell()
     if min(shape, default=1) < 0 or math.prod(shape) * dtype.itemsize != rest:
-        raise ValueError(f"'{member}' promises shape {shape} of {dtype}, {rest} bytes are there")
+        raise ValueError(f"{name} promises shape {shape} of {dtype}, {rest} bytes are there")
     array = np.frombuffer(data, dtype, math.prod(shape), handle.tell())
     return array.reshape(shape, order="F" if fortran else "C")
 
@@ -96,7 +101,7 @@ def read_arrays(path: Path | str, wanted: Mapping[str, Wanted], limit: int = MAX
                         f"'{name}' is {array.dtype} with {array.ndim} axes, expected kind {want.kinds} with {want.ndim}"
                     )
                 found[name] = array
-    except _DAMAGE as cause:
+    except DAMAGE as cause:
         raise BadEventFile(f"{path}: not a readable npz file ({cause}). Write or fetch it again.") from cause
     if bad:
         raise BadEventFile(f"{path}: arrays do not fit", bad)

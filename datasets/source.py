@@ -31,7 +31,9 @@ class Source:
     licence: of the recordings, not of this code. url: where they come from, None for generated ones.
     shape, classes: of one step, names in the order of the labels. dt, steps: seconds per step and
     number of steps that a first experiment should use, for the default options. options: names and
-    defaults of what `load` takes beyond split and path. embedded: whether it loads without network.
+    defaults of what `load` takes beyond split and path; where "seed" and "epoch" are among them, a load
+    varies the recordings before they become events, anew for every epoch. embedded: whether it loads
+    without network.
     reader: reader(split, path, **options) -> EventSet; split is one of SPLITS.
     """
 
