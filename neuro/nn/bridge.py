@@ -21,6 +21,7 @@ from neuro import discretise, ir
 from neuro.errors import ConversionError, NetworkError, UnsupportedLayer
 from neuro.ir import Array, Edge, Network, Node, Shape
 from neuro.nn.delay import Delay, DelayedLinear
+from neuro.nn.grid import GridLayer
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Recurrent
 from neuro.nn.network import INPUT, OUTPUT, SpikingNetwork
 from neuro.nn.stateless import AvgPool2d, Dropout, Scale, SumPool2d
@@ -141,6 +142,11 @@ def _array(tensor: Tensor) -> Array:
     return array
 
 
+def _real(layer: Any) -> tuple[Tensor, Tensor | None]:
+    """(weight, bias); what the integers stand for where a layer is on a grid."""
+    return layer.real() if isinstance(layer, GridLayer) else (layer.weight, layer.bias)
+
+
 def _folded(draft: _Draft, name: str, weight: Tensor, bias: Tensor | None) -> tuple[Array, Array | None]:
     """Weight and bias with the batch norm behind them folded in: W g / sd, (b - mean) g / sd + shift."""
     norm: Any = draft.norms.get(name)
@@ -157,7 +163,7 @@ def _folded(draft: _Draft, name: str, weight: Tensor, bias: Tensor | None) -> tu
 
 
 def _linear(draft: _Draft, name: str, layer: nn.Linear | DelayedLinear) -> None:
-    weight, bias = _folded(draft, name, layer.weight, layer.bias)
+    weight, bias = _folded(draft, name, *_real(layer))
     steps = layer.get_buffer("delay_steps").numpy() if isinstance(layer, DelayedLinear) else None
     draft.nodes[name] = ir.Linear(weight, steps) if bias is None else ir.Affine(weight, steps, bias=bias)
 
@@ -165,7 +171,7 @@ def _linear(draft: _Draft, name: str, layer: nn.Linear | DelayedLinear) -> None:
 def _conv(draft: _Draft, name: str, layer: nn.Conv2d) -> None:
     if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
         raise ConversionError(f"padding must be numbers and zeros, got {layer.padding!r}, '{layer.padding_mode}'")
-    weight, bias = _folded(draft, name, layer.weight, layer.bias)
+    weight, bias = _folded(draft, name, *_real(layer))
     bias = np.zeros(weight.shape[0]) if bias is None else bias
     draft.nodes[name] = ir.Conv2d(weight, layer.stride, layer.padding, layer.dilation, layer.groups, bias)  # type: ignore[arg-type]
 
@@ -198,7 +204,7 @@ def _delay(draft: _Draft, name: str, layer: Delay) -> None:
 def _recurrent(draft: _Draft, name: str, layer: Recurrent) -> None:
     _neuron(draft, name, layer.neuron)
     weight = f"{name}_recurrent"
-    draft.nodes[weight] = ir.Linear(_array(layer.recurrent.weight))
+    draft.nodes[weight] = ir.Linear(_array(_real(layer.recurrent)[0]))
     draft.inner[name] = [(name, weight), (weight, name)]
 
 
@@ -216,7 +222,7 @@ def _constant(decay: Array, dt: float, rule: str) -> tuple[Array, Array]:
 
 
 def _neuron(draft: _Draft, name: str, layer: Neuron) -> None:
-    c = {n: _array(layer.value(n)) for n in ("alpha", "gain_syn", "beta", "gain", "drive", "v_threshold", "v_reset")}
+    c = {n: _array(layer.settled(n)) for n in ("alpha", "gain_syn", "beta", "gain", "drive", "v_threshold", "v_reset")}
     given: dict[str, Any] = {}
     if layer.spiking:
         given = {"v_threshold": c["v_threshold"], "v_reset": c["v_reset"], "reset": layer.reset}

@@ -57,15 +57,7 @@ class DelayedLinear(Temporal):
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # as torch.nn.Linear
 
     def forward(self, x: Tensor) -> Tensor:
-        steps = self.get_buffer("delay_steps")
-        y = x.new_zeros((*x.shape[:2], steps.shape[0]))
-        for d in torch.unique(steps).tolist():
-            if d >= x.shape[0]:
-                continue  # arrives after the sample has ended
-            columns = (steps == d).any(0).nonzero()[:, 0]
-            weight = torch.where(steps[:, columns] == d, self.weight[:, columns], 0.0)
-            y = y + functional.pad(functional.linear(x[: x.shape[0] - d][..., columns], weight), (0, 0, 0, 0, d, 0))
-        return y if self.bias is None else y + self.bias
+        return delayed(x, self.get_buffer("delay_steps"), self.weight, self.bias)
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         past = [] if state is None else state
@@ -75,6 +67,18 @@ class DelayedLinear(Temporal):
         for d, then in enumerate(past):
             y = y + functional.linear(then, torch.where(steps == d, self.weight, 0.0))
         return (y if self.bias is None else y + self.bias), past
+
+
+def delayed(x: Tensor, steps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The equation of `DelayedLinear`. x: [time, batch, in]; steps, weight: [out, in]."""
+    y = x.new_zeros((*x.shape[:2], steps.shape[0]))
+    for d in torch.unique(steps).tolist():
+        if d >= x.shape[0]:
+            continue  # arrives after the sample has ended
+        columns = (steps == d).any(0).nonzero()[:, 0]
+        part = torch.where(steps[:, columns] == d, weight[:, columns], 0.0)
+        y = y + functional.pad(functional.linear(x[: x.shape[0] - d][..., columns], part), (0, 0, 0, 0, d, 0))
+    return y if bias is None else y + bias
 
 
 def _steps(values: Any) -> Tensor:

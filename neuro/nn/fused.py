@@ -21,17 +21,18 @@ from neuro.nn.surrogate import AnySurrogate
 
 @dataclass(frozen=True)
 class StateGrid:
-    """The integers that hold the state on a chip.
+    """The integers that hold the state on a chip; currents then come in weight integers.
 
-    unit: reals per weight unit (what one unit of an integer weight adds to the current). fraction:
-    state units per weight unit. limit: |i| wraps and |v| clips here. decay_bits: decays are multiples
-    of 2^-decay_bits. Defaults are Loihi 2's (Lava 0.10, proc/lif/models.py).
+    unit: the real value of one weight integer. fraction: state units per weight integer. limit: i wraps
+    and v clips here. decay_bits: decays are multiples of 2^-decay_bits. Defaults are Loihi 2's (Lava
+    0.10, proc/lif/models.py). state: False leaves the state real (`Neuron.run` sees to it).
     """
 
     unit: float
     fraction: int = 64
     limit: int = 1 << 23
     decay_bits: int = 12
+    state: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def run(
     """Drive a population for a whole sample, from rest.
 
     Args:
-        current: float[time, batch, *shape].
+        current: float[time, batch, *shape]; with ``rule.grid`` in weight integers.
         alpha..drive: coefficients of `neurons.NeuronParams`, scalars or of ``shape``. Gradients flow to
             alpha, beta and v_threshold; the others are constants here.
         weight: [n, n], target by source; adds W s[t-1] to the current. Needs shape (n,).
@@ -102,16 +103,15 @@ def _grid_arguments(rule: Rule, dtype: np.dtype[Any], p: dict[str, Any]) -> tupl
     p = {name: value.astype(np.float64) for name, value in p.items()}
     p["alpha"] = np.rint(p["alpha"] * steps) / steps
     p["beta"] = np.rint(p["beta"] * steps) / steps
-    p["gain_syn"] = np.full_like(p["alpha"], 1.0 / g.unit)
     p["drive"] = np.rint(p["drive"] / state)
-    p["theta"] = np.rint(p["theta"] / g.unit) * g.fraction  # thresholds come in weight units, inf stays inf
+    p["theta"] = np.rint(p["theta"] / g.unit) * g.fraction  # whole weight integers; inf stays inf
     p["v_reset"] = np.rint(p["v_reset"] / state)
     return p, (True, state, float(g.fraction), float(g.limit))
 
 
 class _Scan(torch.autograd.Function):
     @staticmethod
-    def forward(  # noqa: PLR0917
+    def forward(
         ctx: Any,
         x: Tensor,
         weight: Tensor | None,
@@ -171,6 +171,8 @@ class _Scan(torch.autograd.Function):
             h = rule.surrogate.derivative(v - theta).contiguous()
         else:
             h, theta = torch.zeros_like(v), torch.zeros_like(theta)  # inf * 0 would be NaN
+        if rule.grid is not None:
+            gain_syn = gain_syn * rule.grid.unit  # currents came in weight integers
         attached = 0.0 if rule.detach or not rule.spiking else 1.0
         subtract = rule.reset == "subtract"
         c_h = attached * (-theta if subtract else v_reset)

@@ -7,13 +7,12 @@ so the result cannot depend on the number of threads (and no OpenMP runtime is s
 fork would trip over). No fastmath: arithmetic is in the order of `neurons.li_step`. A leaky
 integrator is a neuron with v_threshold = +inf; it never fires.
 
-With ``grid`` the state lives on a chip's integers, held exactly in float64: decays round towards
-zero, i wraps and v clips at ``limit``, ``gain_syn`` turns a real current into weight units, and
-``fraction`` = 64 state units make one weight unit (Lava 0.10, proc/lif/models.py; Loihi 2).
-Otherwise unit = 1.
+With ``grid`` the state lives on a chip's integers, held exactly in float64: currents are weight
+integers, ``fraction`` = 64 state units each; decays round towards zero, i wraps and v clips at
+``limit`` (Lava 0.10, proc/lif/models.py; Loihi 2); ``unit`` turns state units into reals. Otherwise
+unit = 1.
 """
 
-# ruff: noqa: PLR0917 - a kernel takes what it takes, by position: numba has no keyword-only arguments
 from __future__ import annotations
 
 import itertools
@@ -69,11 +68,11 @@ def _integrate(
 
 @kernel
 def _integrate_grid(
-    x: A, i: A, m: A, alpha: A, gain_syn: A, beta: A, drive: A, fraction: float, limit: float,
+    x: A, i: A, m: A, alpha: A, beta: A, drive: A, fraction: float, limit: float,
 ) -> None:
-    """i = tz(alpha i) + fraction round(gain_syn x), wrapped; m = tz(beta m) + i + drive, clipped; whole numbers."""
+    """i = tz(alpha i) + round(fraction x), wrapped; m = tz(beta m) + i + drive, clipped; whole numbers."""
     for j in range(x.size):
-        u = np.trunc(alpha[j] * i[j]) + np.rint(gain_syn[j] * x[j]) * fraction
+        u = np.trunc(alpha[j] * i[j]) + np.rint(fraction * x[j])
         u = u - 2.0 * limit if u > limit else (u + 2.0 * limit if u <= -limit else u)
         i[j] = u
         m[j] = min(max(np.trunc(beta[j] * m[j]) + u + drive[j], 1.0 - limit), limit - 1.0)
@@ -111,7 +110,7 @@ def forward(
             for t in range(begin, end):
                 if grid:
                     _integrate_grid(
-                        x[t, b, p], i[b, p], m[b, p], alpha[p], gain_syn[p], beta[p], drive[p], fraction, limit
+                        x[t, b, p], i[b, p], m[b, p], alpha[p], beta[p], drive[p], fraction, limit
                     )
                 else:
                     _integrate(x[t, b, p], i[b, p], m[b, p], alpha[p], gain_syn[p], beta[p], gain[p], drive[p])

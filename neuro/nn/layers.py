@@ -7,6 +7,7 @@ Layers with memory derive from `Temporal`: they see whole time, or one step at a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class Neuron(Temporal):
         self._check(tensors, reset, learn)
         self.reset, self.detach, self.learn = reset, detach, tuple(learn)
         self.surrogate = make_surrogate(surrogate)
-        self.grid: fused.StateGrid | None = None  # set by neuro.train.quantise_aware
+        self.grid: Callable[[], fused.StateGrid] | None = None  # set by neuro.nn.grid.settle
         for name, value in tensors.items():
             if name in learn:
                 start = torch.logit(value) if name != "v_threshold" else value
@@ -111,32 +112,56 @@ class Neuron(Temporal):
         learnt = self.get_parameter(f"{name}_learnt")
         return learnt if name == "v_threshold" else torch.sigmoid(learnt)
 
+    def settled(self, name: str) -> Tensor:
+        """`value` as a chip holds it: decays and thresholds rounded, where the neuron is on a grid."""
+        value = self.value(name)
+        if self.grid is None or name not in ("alpha", "beta", "v_threshold", "v_reset"):
+            return value
+        grid = self.grid()
+        step = {"v_threshold": grid.unit, "v_reset": grid.unit / grid.fraction}.get(name, 2.0**-grid.decay_bits)
+        rounded = torch.round(value.double() / step) * step
+        return value + (rounded - value).detach()  # the gradient goes straight through
+
     def params(self, dtype: torch.dtype) -> NeuronParams:
         """All coefficients, for the step functions."""
-        values = {n: self.value(n).to(dtype) for n in COEFFICIENTS}
+        values = {n: self.settled(n).to(dtype) for n in COEFFICIENTS}
         return NeuronParams(**values, reset=self.reset, detach=self.detach)
 
     def run(self, current: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(spikes, v before the reset) for currents [time, batch, ...]; ``weight`` as in `fused.run`."""
-        rule = fused.Rule(self.surrogate, self.reset, self.detach, self.spiking, self.grid)
-        return fused.run(current, rule, weight=weight, **{n: self.value(n) for n in COEFFICIENTS})
+        """(spikes, v before the reset) for currents [time, batch, ...]; ``weight`` as in `fused.run`.
 
-    def forward(self, current: Tensor) -> Tensor:
-        """Spikes of a spiking neuron, v of an integrator; [time, batch, ...] like the current."""
-        spikes, v = self.run(current)
-        return spikes if self.spiking else v
+        On a grid currents and weight come in weight integers; v is in reals either way.
+        """
+        grid = None if self.grid is None else self.grid()
+        values = {n: self.value(n) for n in COEFFICIENTS}
+        if grid is not None and not grid.state:
+            current, weight = current * grid.unit, None if weight is None else weight * grid.unit
+            values, grid = {n: self.settled(n) for n in COEFFICIENTS}, None
+        rule = fused.Rule(self.surrogate, self.reset, self.detach, self.spiking, grid)
+        return fused.run(current, rule, weight=weight, **values)
 
-    def with_membrane(self, current: Tensor) -> tuple[Tensor, Tensor]:
+    def with_membrane(self, current: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(output, v after the reset), both [time, batch, ...]; v is what a membrane readout sees."""
-        spikes, v = self.run(current)
+        spikes, v = self.run(current, weight)
         return (spikes, reset_membrane(v, spikes, self.params(v.dtype))) if self.spiking else (v, v)
 
     def membrane(self, state: State) -> Tensor:
         """v after the reset, of a state that `step` returned."""
         return state.v
 
+    def forward(self, current: Tensor) -> Tensor:
+        """Spikes of a spiking neuron, v of an integrator; [time, batch, ...] like the current."""
+        spikes, v = self.run(current)
+        return spikes if self.spiking else v
+
     def step(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """One step, in plain torch operations."""
+        """One step, in plain torch operations.
+
+        Raises:
+            NetworkError: the neuron is on a grid; integers run over whole time only.
+        """
+        if self.grid is not None:
+            raise NetworkError("a loop over several layers cannot run on a chip's integers in training; use Recurrent")
         state = rest(x) if state is None else state
         if self.spiking:
             return lif_step(x, state, self.params(x.dtype), self.surrogate)
@@ -206,6 +231,11 @@ def decays(tau_mem: float, dt: float, tau_syn: float | None = None, rule: str = 
     return {name: float(discretise.decay(np.array(t), dt, rule)) for name, t in taus.items()}
 
 
+def weights(layer: Any) -> tuple[Tensor, Tensor | None]:
+    """(weight, bias) as a layer uses them: its integers where it is on a grid (`neuro.nn.grid`)."""
+    return layer.integers() if hasattr(layer, "integers") else (layer.weight, layer.bias)
+
+
 class Recurrent(Temporal):
     """A neuron layer whose spikes return to it one step later: current x[t] + W s[t-1].
 
@@ -226,12 +256,11 @@ class Recurrent(Temporal):
 
     def forward(self, current: Tensor) -> Tensor:
         """Spikes [time, batch, n]."""
-        return self.neuron.run(current, self.recurrent.weight)[0]
+        return self.neuron.run(current, weights(self.recurrent)[0])[0]
 
     def with_membrane(self, current: Tensor) -> tuple[Tensor, Tensor]:
         """(spikes, v after the reset), both [time, batch, n]."""
-        spikes, v = self.neuron.run(current, self.recurrent.weight)
-        return spikes, reset_membrane(v, spikes, self.neuron.params(v.dtype))
+        return self.neuron.with_membrane(current, weights(self.recurrent)[0])
 
     def membrane(self, state: Any) -> Tensor:
         """v after the reset, of a state that `step` returned."""

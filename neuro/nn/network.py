@@ -79,6 +79,10 @@ class SpikingNetwork(nn.Module):
         """A layer by name."""
         return self.layers[_key(name)]
 
+    def replace(self, name: str, layer: nn.Module) -> None:
+        """Put another layer in the place of one."""
+        self.layers[_key(name)] = layer
+
     def sources(self, name: str) -> list[str]:
         """Names of what feeds a layer."""
         return [s for s, d in self.edges if d == name]

@@ -1,0 +1,131 @@
+"""Quantisation-aware training: put a `SpikingNetwork` on a chip's integers, in place.
+
+`prepare` folds batch norm away and settles every neuron layer with the layers that feed it on one grid
+(`neuro.nn.grid`). From then on weights, thresholds, biases, decays and the state itself are what the chip
+holds, the gradients pass straight through, and `neuro.nn.bridge.to_network` writes weights that lie
+exactly on that grid: compiling them rounds nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from neuro.errors import NetworkError
+from neuro.nn.bridge import BatchNorm
+from neuro.nn.delay import DelayedLinear
+from neuro.nn.grid import Formats, GridLayer, on_grid, settle
+from neuro.nn.layers import Neuron, Recurrent
+from neuro.nn.network import INPUT, OUTPUT, SpikingNetwork
+from neuro.nn.stateless import Dropout, SumPool2d
+
+WEIGHTED = (nn.Linear, nn.Conv2d, DelayedLinear)
+# what may stand between spikes and weights: sums of spikes are whole numbers, averages are not
+WHOLE = (Neuron, Recurrent, nn.Flatten, SumPool2d, Dropout)
+
+
+def fold_batch_norm(network: SpikingNetwork) -> None:
+    """Fold each batch norm into the Linear or Conv2d before it, as in evaluation mode; its place passes on.
+
+    Raises:
+        NetworkError: a batch norm that follows something else.
+    """
+    bad = []
+    for name in network.names:
+        norm: Any = network.layer(name)
+        if not isinstance(norm, BatchNorm):
+            continue
+        (source, *more) = network.sources(name)
+        layer: Any = None if source == INPUT else network.layer(source)
+        if more or not isinstance(layer, WEIGHTED) or norm.running_var is None:
+            bad.append(f"'{name}' must directly follow one Linear or Conv2d and keep running statistics")
+            continue
+        with torch.no_grad():
+            factor = (norm.running_var + norm.eps).rsqrt() * (norm.weight if norm.affine else 1.0)
+            bias = -norm.running_mean if layer.bias is None else layer.bias - norm.running_mean
+            bias = bias * factor + (norm.bias if norm.affine else 0.0)
+            layer.weight.mul_(factor.view(-1, *[1] * (layer.weight.dim() - 1)))
+            layer.bias = nn.Parameter(bias.clone())
+        network.replace(name, nn.Identity())
+    if bad:
+        raise NetworkError("batch norm cannot be folded", bad)
+
+
+def prepare(network: SpikingNetwork, formats: Formats, state: bool = True) -> None:
+    """Put the whole network on the grid of ``formats``, in place; parameters keep their names.
+
+    Args:
+        state: False leaves u and v real and quantises weights, thresholds, biases and decays only.
+
+    Raises:
+        NetworkError: layers that have no place on the grid, all of them.
+    """
+    fold_batch_norm(network)
+    bad: list[str] = []
+    grids: dict[str, GridLayer] = {}
+    for name in network.names:
+        layer = network.layer(name)
+        if isinstance(layer, WEIGHTED):
+            bad += _whole_numbers(network, name)
+            grids[name] = on_grid(layer, formats)
+    for name in network.names:
+        layer = network.layer(name)
+        neuron = layer.neuron if isinstance(layer, Recurrent) else layer
+        if not isinstance(neuron, Neuron):
+            continue
+        sources = [s for s in _through_identity(network, name)]
+        odd = [s for s in sources if s not in grids]
+        members = [grids[s] for s in sources if s in grids]
+        if isinstance(layer, Recurrent):
+            inner = on_grid(layer.recurrent, formats)
+            members.append(inner)
+            layer.recurrent = inner  # type: ignore[assignment]  # a GridLinear is an nn.Linear
+        if odd or not members:
+            bad.append(f"'{name}' is fed by {', '.join(map(repr, odd)) or 'nothing'}, which holds no weights")
+            continue
+        try:
+            settle(neuron, members, formats, state)
+        except NetworkError as problem:
+            bad.append(f"'{name}': {problem}")
+    for name, grid in grids.items():
+        if not hasattr(grid, "group"):
+            bad.append(f"'{name}' feeds no neuron")
+        elif len(_targets(network, name)) != 1:
+            bad.append(f"'{name}' feeds {len(_targets(network, name))} layers, one neuron layer is allowed")
+        network.replace(name, grid)
+    if bad:
+        raise NetworkError("the network cannot be trained on this chip's integers", bad)
+
+
+def _through_identity(network: SpikingNetwork, name: str) -> list[str]:
+    """Sources of a layer, seen through layers that do nothing."""
+    found: list[str] = []
+    for source in network.sources(name):
+        passes = source != INPUT and isinstance(network.layer(source), nn.Identity)
+        found += _through_identity(network, source) if passes else [source]
+    return found
+
+
+def _targets(network: SpikingNetwork, name: str) -> list[str]:
+    found: list[str] = []
+    for source, target in network.edges:
+        if source == name:
+            passes = target != OUTPUT and isinstance(network.layer(target), nn.Identity)
+            found += _targets(network, target) if passes else [target]
+    return found
+
+
+def _whole_numbers(network: SpikingNetwork, name: str) -> list[str]:
+    """Complaints about sources that do not send whole numbers to a weight layer."""
+    bad = []
+    for source in _through_identity(network, name):
+        if source == INPUT:
+            continue
+        layer = network.layer(source)
+        if not isinstance(layer, WHOLE) or (isinstance(layer, Neuron) and not layer.spiking):
+            bad.append(f"'{name}' gets real numbers from '{source}' ({type(layer).__name__}); use SumPool2d or a stride")
+        elif not isinstance(layer, (Neuron, Recurrent)):
+            bad += _whole_numbers(network, source)
+    return bad
