@@ -231,7 +231,8 @@ def manifest(program: Program, graph: LavaGraph) -> dict[str, Any]:
 
 
 def _identity(part: Part) -> bool:
-    return np.array_equal(part.index, np.arange(part.size))
+    """Whether a process holds a whole population in our own order."""
+    return part.size == part.of and np.array_equal(part.index, np.arange(part.size))
 
 
 def _arrays(graph: LavaGraph) -> dict[str, NDArray[Any]]:

@@ -43,6 +43,7 @@ WRAP_24 = 1 << 23
 class Part:
     """One Lava process with neurons: a LIF, or the source of the input.
 
+    population, of: the population it belongs to, and how many neurons that has.
     index: int64[n] our flat (row-major) neuron at each flat place of the process; -1 where the place is
     only padding. shape: of the Lava process, its product is n. du, dv, vth: None for the input.
     bias_mant, bias_exp: int64[n] in the process' order.
@@ -50,6 +51,7 @@ class Part:
 
     name: str
     population: str
+    of: int
     shape: Shape
     index: IntArray
     du: int | None = None
@@ -362,11 +364,11 @@ def _parts(
     else:
         index, shape = np.arange(size, dtype=np.int64), (size,)
     if population.model == "input":
-        return (Part(_unique(population.name, taken), population.name, shape, index),)
+        return (Part(_unique(population.name, taken), population.name, size, shape, index),)
     values = {n: np.broadcast_to(population.params.get(n, np.int64(0)).ravel(), (size,)) for n in LIF_RANGES}
     if not heterogeneous(population):
         name = _unique(population.name, taken)
-        return (_part(name, population.name, shape, index, values),)
+        return (_part(name, population, shape, index, values),)
     rows = np.stack([values["du"], values["dv"], values["vth"]], axis=1)
     kinds, member = np.unique(rows, axis=0, return_inverse=True)
     member = member.ravel()
@@ -383,17 +385,17 @@ def _parts(
         where = np.flatnonzero(member == k).astype(np.int64)
         own = np.where(member == k, np.arange(size), -1).astype(np.int64) if padded else where
         name = _unique(f"{population.name}_{k}", taken)
-        parts.append(_part(name, population.name, (own.size,), own, values))
+        parts.append(_part(name, population, (own.size,), own, values))
     return tuple(parts)
 
 
-def _part(name: str, population: str, shape: Shape, index: IntArray, values: dict[str, IntArray]) -> Part:
+def _part(name: str, population: Population, shape: Shape, index: IntArray, values: dict[str, IntArray]) -> Part:
     live = index >= 0
     first = index[live][0]
     bias_mant = np.where(live, values["bias_mant"][index], 0)
     bias_exp = np.where(live, values["bias_exp"][index], 0)
     du, dv, vth = (int(values[n][first]) for n in ("du", "dv", "vth"))
-    return Part(name, population, shape, index, du, dv, vth, bias_mant, bias_exp)
+    return Part(name, population.name, population.size, shape, index, du, dv, vth, bias_mant, bias_exp)
 
 
 @dataclass(frozen=True, eq=False)
@@ -413,7 +415,7 @@ def _entries(program: Program, projection: Projection) -> Iterable[_Entries]:
         source, target = program.populations[projection.source], program.populations[projection.target]
         row, col, weight = conv_entries(projection, source.shape, target.shape)
         for mode, where in ((EXCITATORY, weight > 0), (INHIBITORY, weight < 0)):
-            if where.any():
+            if where.any() or mode == EXCITATORY:  # one of them is always there, if only to hold the graph together
                 options: dict[str, int | tuple[int, ...]] = {"weight_exp": 0, "num_weight_bits": 8, "sign_mode": mode}
                 yield _Entries("sparse", weight[where], row[where], col[where], None, options)
         return
@@ -426,7 +428,8 @@ def _entries(program: Program, projection: Projection) -> Iterable[_Entries]:
     if projection.kind == "dense":
         yield _Entries("dense", projection.weight_q, None, None, delay, options)
         return
-    live = projection.weight_q != 0  # a zero weight is no synapse, and Lava would warn about it
+    mode, bits = sign_mode_of(projection), scalar(projection, "num_weight_bits", 8)
+    live = truncated(projection.weight_q, mode, bits) != 0  # the rest is no synapse, and Lava is slow about it
     yield _Entries(
         "sparse",
         projection.weight_q[live],

@@ -129,6 +129,8 @@ def test_killing_the_parent_ends_every_process_of_lava_and_frees_its_memory(fold
     finally:
         parent.kill()
         parent.wait()
+        for group in groups(tmp_path):
+            os.killpg(group, signal.SIGKILL)
 
 
 def test_samples_do_not_see_each_other(folder):

@@ -1,0 +1,61 @@
+"""Exported graphs in Lava's real runtime, one operating-system process per Lava process, against our kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from lava_programs import conv, dense, even, needs_lava, population, program, sparse, spikes, two_layers
+
+from neuro.hardware.certify import certify
+
+pytestmark = [pytest.mark.lava, needs_lava]
+
+
+def assert_passed(certificate, at_least):
+    assert certificate.status == "passed", certificate
+    assert certificate.mismatches == 0
+    assert certificate.compared >= at_least
+    assert certificate.version == "lava-nc 0.10.0"
+
+
+def test_recurrent_network_over_several_samples():
+    made = two_layers(hidden=48, readout="sum")
+    dense_in = spikes(np.random.default_rng(0), 40, 4, 12, 0.3)
+    assert_passed(certify(made, dense_in), at_least=3 * 55 * 42 * 4)
+
+
+def test_convolutions_then_dense_delays_and_sparse():
+    rng = np.random.default_rng(1)
+    populations = [
+        population("input", (2, 9, 8), "input"),
+        population("conv 1", (4, 5, 4), du=3000, dv=200, vth=5, bias_mant=rng.integers(-50, 50, 80), bias_exp=2),
+        population("conv 2", (6, 3, 2), du=4095, dv=500, vth=4),
+        population("hidden", 20, du=1000, dv=100, vth=30),
+        population("out", 5, "li", du=4095, dv=60, vth=131071),
+    ]
+    at = np.divmod(rng.choice(20 * 20, 60, replace=False), 20)
+    projections = [
+        conv("c1", "input", "conv 1", rng.integers(-9, 30, (4, 2, 3, 3)), stride=(2, 2), padding=(1, 1)),
+        conv("c2", "conv 1", "conv 2", rng.integers(-9, 20, (6, 2, 3, 3)), dilation=(1, 1), groups=2),
+        dense("f1", "conv 2", "hidden", even(rng, (20, 36)), delay=rng.integers(0, 12, (20, 36)), exponent=-1),
+        sparse("loop", "hidden", "hidden", at, even(rng, 60), delay=rng.integers(0, 63, 60)),
+        sparse("f2", "hidden", "out", np.divmod(np.arange(50), 20), rng.integers(0, 255, 50), sign=2, exponent=-2),
+        dense("back to image", "hidden", "conv 2", even(rng, (36, 20), -20, 20)),
+    ]
+    made = program(populations, projections, depth=4)
+    assert_passed(certify(made, spikes(rng, 30, 2, 144, 0.3)), at_least=3 * 141 * 34 * 2)
+
+
+def test_neurons_with_parameters_of_their_own_read_through_a_negative_exponent():
+    rng = np.random.default_rng(2)
+    populations = [
+        population("input", 10, "input"),
+        population("mixed", 24, du=rng.choice([900, 4095], 24), dv=rng.choice([0, 400], 24), vth=40),
+        population("out", 6, du=2048, dv=100, vth=rng.choice([30, 60], 6)),
+    ]
+    projections = [
+        dense("f1", "input", "mixed", even(rng, (24, 10))),
+        dense("loop", "mixed", "mixed", even(rng, (24, 24), -40, 40), exponent=-3),
+        dense("f2", "mixed", "out", even(rng, (6, 24), -60, 60)),
+    ]
+    assert_passed(certify(program(populations, projections), spikes(rng, 30, 2, 10, 0.4)), at_least=3 * 30 * 32 * 2)
