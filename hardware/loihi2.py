@@ -1,0 +1,252 @@
+"""Intel Loihi 2: how a `Network` becomes its integers. The chip's data is chips/loihi2.toml.
+
+Neurons: IF is dv = 0, du = 4095; LIF adds dv; CubaLIF adds du; LI and CubaLI are the same with the highest
+threshold, which the chosen scale keeps out of reach. Gains of neuron and synapse fold into the weights, since
+u on the chip stands for gain_mem * i::
+
+    u[t] = alpha u[t-1] + gain_mem gain_syn W s[t];   v[t] = beta v[t-1] + u[t] + bias
+
+What the chip cannot do exactly is replaced by the nearest it can, and every such `substitution` is listed in the
+Program: reset by subtraction becomes reset to zero; v_reset other than 0 shifts the membrane, which then starts at
+v_reset; a bias held in the register acts from the chip's first step, before the sample reaches the population.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuro import ir
+from neuro.errors import ChipError, DoesNotFit, PrecisionLoss, UnsupportedNode, Violation
+from neuro.hardware.loihi2_layers import CHIP, LINE, Incoming, Layer, Options, fit_layer, layer_of
+from neuro.hardware.loihi2_registers import Registers
+from neuro.hardware.lowering import Lowered, Synapses, lower
+from neuro.hardware.maps import Map
+from neuro.hardware.place import Demand, Mesh, place
+from neuro.hardware.program import Placement, Population, Program, Projection, QuantisationError
+from neuro.hardware.target import Target
+from neuro.hardware.timing import Link, skews
+from neuro.hardware.trace import Trace
+from neuro.ir import Network
+
+IntArray = NDArray[np.int64]
+
+SUPPORTS: dict[type[ir.Node], str] = {
+    ir.Input: "spikes from outside, one step to the first synapses",
+    ir.Output: "reads one population; spike counts, or sum, max, last of v",
+    ir.Linear: "dense synapses, 8-bit weights with a shared exponent, delays up to 62 steps",
+    ir.Affine: "as Linear; the bias goes to the neuron's bias register or to a neuron that fires in every step",
+    ir.Conv2d: "shared 8-bit kernels; a list of synapses where there are delays, or gains differ within a channel",
+    ir.SumPool2d: "folded into the synapses behind it",
+    ir.AvgPool2d: "folded into the synapses behind it",
+    ir.Flatten: "no cost, row-major",
+    ir.Scale: "folded into the synapses",
+    ir.Delay: "delay of the synapses behind it, up to 62 steps",
+    ir.IF: "LIF without leak; resets to zero",
+    ir.LI: "LIF whose threshold is out of reach",
+    ir.LIF: "LIF without synaptic current; resets to zero",
+    ir.CubaLI: "LIF with synaptic current whose threshold is out of reach",
+    ir.CubaLIF: "LIF with synaptic current; resets to zero",
+}
+
+
+def compile_network(
+    network: Network,
+    *,
+    strict: bool = False,
+    bias: str = "auto",
+    max_steps: int | None = None,
+    readout_headroom: float = 1.0,
+) -> Program:
+    """A Network as Loihi 2 integers.
+
+    Args:
+        strict: refuse every approximation but rounding.
+        bias: "register": in the neuron's bias register, with fine resolution, but it acts from the chip's first
+            step, ``skew`` steps early. "line": synapses from a neuron that fires in every step, timed exactly, on
+            the grid of the weights. "auto": "line" where that loses nothing (biases on the weights' own grid).
+        max_steps: longest sample, to bound sums that do not leak; None for any length.
+        readout_headroom: share of the worst case that the membrane of a readout must hold. 1 guarantees that it
+            never fires; less buys resolution, and the simulator reports it if it does fire.
+
+    Raises:
+        UnsupportedNode: parts with no counterpart, all of them. DoesNotFit: limits exceeded, all of them.
+        PrecisionLoss: ``strict`` and a substitution would be needed. ChipError: an option out of range.
+    """
+    options = Options(bias, max_steps, readout_headroom)
+    if LINE in network.nodes:
+        raise ChipError(f"'{LINE}' is the name of the neuron that carries biases on {CHIP.name}; rename that node")
+    lowered = lower(network)
+    _refuse_graded_sources(network, lowered)
+    substitutions: list[str] = []
+    violations: list[Violation] = []
+    skew = skews(lowered.populations, [k for s in lowered.synapses if (k := _link(s)) is not None])
+    layers = {
+        name: layer_of(network, lowered, name, skew, substitutions)
+        for name in lowered.populations
+        if isinstance(network.nodes[name], ir.Neuron)
+    }
+    fitted = {
+        name: fit_layer(layer, lowered.biases[name], options, substitutions, violations)
+        for name, layer in layers.items()
+    }
+    populations, projections, budget = _build(network, fitted, skew)
+    placement = _limits(populations, projections, violations)
+    if violations:
+        raise DoesNotFit(f"the network does not fit {CHIP.name}", violations)
+    if strict and substitutions:
+        raise PrecisionLoss(f"{CHIP.name} needs approximations, which strict refuses", substitutions)
+    scale = {name: registers.unit / (1 << CHIP.limit("membrane_shift")) for name, (_, registers) in fitted.items()}
+    output = network.nodes[network.output]
+    assert isinstance(output, ir.Output)
+    if LINE in populations:
+        skew[LINE] = 0
+    return Program(
+        chip=CHIP.name,
+        dt=network.dt,
+        populations=populations,
+        projections=projections,
+        input=network.input,
+        output=lowered.output,
+        skew=skew,
+        scale=scale,
+        readout=output.readout,
+        placement=placement,
+        budget=budget,
+        substitutions=tuple(dict.fromkeys(substitutions)),
+    )
+
+
+def _refuse_graded_sources(network: Network, lowered: Lowered) -> None:
+    bad = [
+        f"'{s.source}' ({type(network.nodes[s.source]).__name__}) sends its membrane to '{s.target}'; only spikes "
+        "travel on the chip: use its spiking form, or read it out"
+        for s in lowered.synapses
+        if not isinstance(network.nodes[s.source], ir.Input) and not getattr(network.nodes[s.source], "spiking", False)
+    ]
+    if bad:
+        raise UnsupportedNode(f"{CHIP.name} cannot hold this network", list(dict.fromkeys(bad)))
+
+
+def _link(s: Synapses) -> Link | None:
+    """The constraint that a path puts on the skews; None for a path without weights."""
+    used = s.map.weight != 0
+    if not used.any():
+        return None
+    return Link(s.source, s.target, int(np.broadcast_to(s.map.delay, used.shape)[used].min()), s.feedback)
+
+
+def _build(
+    network: Network, fitted: dict[str, tuple[Layer, Registers]], skew: dict[str, int]
+) -> tuple[dict[str, Population], tuple[Projection, ...], tuple[QuantisationError, ...]]:
+    source = network.input
+    populations = {source: Population(source, source, "input", network.shapes[source])}
+    if any(d.source == LINE for layer, _ in fitted.values() for d in layer.incoming):
+        one = {"du": 4095, "dv": 0, "vth": 0, "bias_mant": 1, "bias_exp": 0}  # v = 1 > 0 in every step
+        populations[LINE] = Population(LINE, LINE, "lif", (1,), {n: np.array(v) for n, v in one.items()})
+    projections: list[Projection] = []
+    budget: list[QuantisationError] = []
+    for name, (layer, registers) in fitted.items():
+        kernels = [d.map.out_shape for d in layer.incoming if d.map.kind == "conv"]
+        shape = kernels[0] if kernels else network.shapes[name]  # a flat population behind a kernel keeps its planes
+        model = "lif" if layer.node.spiking else "li"
+        populations[name] = Population(name, name, model, shape, registers.params)
+        for d, f in zip(layer.incoming, registers.fitted, strict=True):
+            params = (
+                _conv_params(d.map) if d.map.kind == "conv" else _list_params(d, f.weight_exp, f.sign_mode, f.weight_q)
+            )
+            projections.append(Projection(d.name, d.node, d.source, name, d.map.kind, f.weight_q, params))
+        budget += registers.budget
+    return populations, tuple(projections), tuple(budget)
+
+
+def _conv_params(m: Map) -> dict[str, IntArray]:
+    return {
+        "stride": np.array(m.stride),
+        "padding": np.array(m.padding),
+        "dilation": np.array(m.dilation),
+        "groups": np.array(m.groups),
+    }
+
+
+def _list_params(d: Incoming, exponent: int, sign_mode: int, weight_q: IntArray) -> dict[str, IntArray]:
+    params = {
+        "weight_exp": np.array(exponent),
+        "num_weight_bits": np.array(CHIP.formats["weight_mixed"].bits),
+        "sign_mode": np.array(sign_mode),
+    }
+    if d.map.kind == "sparse":
+        assert d.map.row is not None
+        assert d.map.col is not None
+        params |= {"row": d.map.row, "col": d.map.col}
+    delay = np.where(weight_q != 0, np.broadcast_to(d.delay, weight_q.shape), 0)
+    return params | ({"delay_steps": delay} if delay.any() else {})
+
+
+def _limits(
+    populations: dict[str, Population], projections: tuple[Projection, ...], violations: list[Violation]
+) -> Placement:
+    """Place the neurons and collect every limit that is exceeded."""
+    longest = CHIP.limit("delay_steps")
+    for p in projections:
+        steps = int(p.params["delay_steps"].max()) if "delay_steps" in p.params else 0
+        if steps > longest:
+            violations.append(
+                Violation(
+                    p.node,
+                    f"delay of '{p.name}' on the chip (steps)",
+                    steps,
+                    longest,
+                    "Shorten the delay, use a longer dt, or pass it on through a relay population",
+                )
+            )
+    demands = [
+        _demand(p, [k for k in projections if k.target == p.name]) for p in populations.values() if p.model != "input"
+    ]
+    mesh = Mesh(CHIP.limit("mesh_width"), CHIP.limit("mesh_height"), CHIP.limit("cores_per_tile"))
+    placement, too_large = place(demands, CHIP.limit("neurons_per_core"), 8 * CHIP.limit("core_memory"), mesh)
+    violations += too_large
+    totals = {
+        "cores": (placement.cores, "Use fewer or smaller layers, or pool more"),
+        "neurons": (sum(d.size for d in demands), "Use fewer neurons"),
+        "synapses": (sum(p.weight_q.size for p in projections), "Prune, pool or share kernels"),
+    }
+    violations += [
+        Violation("network", f"{name} of one chip", wanted, CHIP.limit(name), remedy)
+        for name, (wanted, remedy) in totals.items()
+        if wanted > CHIP.limit(name)
+    ]
+    return placement
+
+
+def _demand(population: Population, incoming: list[Projection]) -> Demand:
+    n = population.size
+    own = np.full(n, 8 * CHIP.limit("neuron_state"), np.int64)
+    channels = population.shape[0] if len(population.shape) == 3 else 1
+    kernel_bits = np.zeros(channels, np.int64)
+    for p in incoming:
+        entry = CHIP.limit("synapse_entry") + ("delay_steps" in p.params) * CHIP.limit("delay_entry")
+        if p.kind == "conv":
+            kernel_bits += entry * math.prod(p.weight_q.shape[1:])
+        elif p.kind == "dense":
+            own += entry * p.weight_q.shape[1]
+        else:
+            own += (entry + CHIP.limit("index_entry")) * np.bincount(p.params["row"], minlength=n)
+    return Demand(population.name, own, np.arange(n) // (n // channels), kernel_bits)
+
+
+def _run(
+    program: Program,
+    dense: NDArray[np.uint8],
+    probes: tuple[tuple[str, str], ...] = (),
+    record_spikes: bool = True,
+) -> Trace:
+    from neuro.hardware.loihi2_kernels import run  # numba loads with the first simulation, not with the compiler
+
+    trace: Trace = run(program, dense, probes, record_spikes)
+    return trace
+
+
+TARGET = Target(chip=CHIP, compile=compile_network, run=_run, supports=SUPPORTS)
