@@ -1,0 +1,76 @@
+"""`kernel` and `piece`: how every compiled loop of axonport is compiled, and where its code is kept.
+
+Kernels use integers only, release the GIL (samples of a batch run in threads; no OpenMP, so a process that
+forks later, as Lava does, is safe) and are cached on disk between processes.
+
+Numba ties a cached kernel to the time stamp of the kernel's own file, but a kernel is made of functions of
+several files: after a change in one of the others old code would run, silently. So the name of the cached
+file holds a digest of every file that defines kernels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numba
+from numba.core import caching
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+njit: Any = numba.njit  # numba's own types know neither _nrt nor its caches
+MARK = b"from neuro.hardware.jit import"
+
+
+@cache
+def fingerprint(folder: Path = Path(__file__).parent) -> str:
+    """16 hexadecimal digits over the files of a folder that define kernels, and over this one."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        text = path.read_bytes()
+        if MARK in text:
+            digest.update(path.name.encode() + b"\0" + text + b"\0")
+    return digest.hexdigest()[:16]
+
+
+class _Named(caching.CompileResultCacheImpl):
+    def get_filename_base(self, fullname: str, abiflags: str) -> str:
+        return f"{super().get_filename_base(fullname, abiflags)}-{fingerprint()}"  # type: ignore[no-untyped-call]
+
+
+class _Cache(caching.FunctionCache):
+    _impl_class = _Named
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):  # a full disk costs the next process a compilation, not this one its result
+            super().save_overload(sig, data)  # type: ignore[no-untyped-call]
+            name = self._impl.filename_base.split("-")[0]  # before line number, Python version and digest
+            for old in Path(self.cache_path).glob(f"{name}-*.nb[ci]"):
+                if fingerprint() not in old.name:
+                    old.unlink(missing_ok=True)
+
+
+def _compiled(function: Function, **options: str) -> Function:
+    compiled = njit(nogil=True, error_model="numpy", _nrt=False, **options)(function)
+    if compiled is not function:  # NUMBA_DISABLE_JIT hands the function back
+        with suppress(RuntimeError):  # no folder on this machine may be written: compile in every process
+            compiled._cache = _Cache(function)  # type: ignore[no-untyped-call]
+    return cast(Function, compiled)
+
+
+def kernel(function: Function) -> Function:
+    """``numba.njit`` without fast math, cached. ``.py_func`` is the same code without the compiler;
+    NUMBA_DISABLE_JIT=1 runs a whole call graph that way.
+
+    A kernel allocates nothing: its caller hands it the room it needs. So numba's reference counting is off,
+    whose atomic counters took half of the time and made threads wait for each other (measured)."""
+    return _compiled(function)
+
+
+def piece(function: Function) -> Function:
+    """A `kernel` that is always copied into its caller: for those that take many arrays, whose passing
+    would cost more than their work (measured)."""
+    return _compiled(function, inline="always")

@@ -1,0 +1,422 @@
+"""Loihi 2 as Lava 0.10.0 computes it, bit for bit: the compiled loops and `run`.
+
+One step of a population, with a the sum of what its projections deliver, tz rounding toward zero and
+M = 2^23 (lava.proc.lif.models.PyLifModelBitAcc):
+
+    u = once(tz(u (4095 - du) / 4096) + (a << 6))      once: u > M -> u - 2M; u <= -M -> u + 2M
+    v = clip(tz(v (4096 - dv) / 4096) + u + bias, -M + 1, M - 1)
+    spike where v > vth << 6; v = 0 there
+
+A projection delivers in step t + 1 (+ delay) for the spikes of step t:
+
+    dense, sparse   sum of weights << weight_exp, or the whole sum >> -weight_exp (floor), per delay
+    conv            sum of weights, wrapped to 24 bits in two's complement
+
+All of it modulo 2^32 in int32, as NumPy does it inside Lava. What the parameters are: loihi2_contract.py.
+
+Counters. Everything a spike causes is booked in the step in which it is sent: synapses reached, per
+target core (for inputs too); one packet per core with such a synapse, its own core included; the links
+from core to core, Manhattan distance on the mesh, none to its own. Inputs send no packets, they are
+``injected``. Every neuron is updated in every step.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from neuro.errors import SimulationError
+from neuro.extend import did_you_mean
+from neuro.hardware.integer import decay, saturate, wrap, wrap_once
+from neuro.hardware.jit import kernel, piece
+from neuro.hardware.loihi2_packed import Packed, names_of, pack
+from neuro.hardware.loihi2_synapses import ROWS, RUNS, WRAP_24
+from neuro.hardware.program import Program
+from neuro.hardware.trace import Counters, Trace
+
+I32 = np.int32
+U = np.uintp  # an index that cannot be negative: the compiler drops Python's wrap-around and vectorises
+LIMIT = np.int32((1 << 23) - 1)
+COUNT, SUM, MAX, LAST = 0, 1, 2, 3  # neuro.ir.READOUTS
+VARIABLES = ("u", "v", "a")
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+
+
+@kernel
+def update(
+    lo: int,
+    hi: int,
+    u: Int32,
+    v: Int32,
+    a: Int32,
+    keep_u: Int32,
+    keep_v: Int32,
+    bias: Int32,
+    threshold: Int32,
+    fired: Bytes,
+) -> None:
+    """One step of neurons lo..hi-1, in place; a is consumed (left zero), fired is 1 where one spikes."""
+    for k in range(U(lo), U(hi)):
+        i = U(k)
+        current = wrap_once(I32(decay(u[i], keep_u[i]) + I32(a[i] << 6)))
+        drift = I32(decay(v[i], keep_v[i]) + current)
+        membrane = saturate(I32(drift + bias[i]), -LIMIT, LIMIT)
+        spike = membrane > threshold[i]
+        u[i] = current
+        v[i] = I32(0) if spike else membrane
+        fired[i] = spike
+        a[i] = 0
+
+
+@kernel
+def scatter_rows(
+    a: Int32, lo: int, hi: int, weight: NDArray[Any], w0: int, events: Int32, begin: int, end: int
+) -> None:
+    """a[lo + j] += weight[w0 + i (hi - lo) + j] for each event i of events[begin:end], lo + j < hi.
+
+    Four rows at a time: a is read and written once for them.
+    """
+    n, lo_, w0_, e, last = U(hi - lo), U(lo), U(w0), U(begin), U(end)
+    while e + U(4) <= last:
+        r0, r1 = w0_ + U(events[e]) * n, w0_ + U(events[e + U(1)]) * n
+        r2, r3 = w0_ + U(events[e + U(2)]) * n, w0_ + U(events[e + U(3)]) * n
+        for k in range(n):
+            j = U(k)
+            two = I32(I32(weight[r0 + j]) + weight[r1 + j])
+            four = I32(I32(two + weight[r2 + j]) + weight[r3 + j])
+            a[lo_ + j] = I32(a[lo_ + j] + four)
+        e += U(4)
+    while e < last:
+        row = w0_ + U(events[e]) * n
+        for k in range(n):
+            j = U(k)
+            a[lo_ + j] = I32(a[lo_ + j] + weight[row + j])
+        e += U(1)
+
+
+@kernel
+def scatter_runs(net: Packed, arc: int, a: Int32, lo: int, events: Int32, begin: int, end: int) -> None:
+    """For each event the runs of its site, shifted by its bases: a[target + k] += weight[run_weight + k]."""
+    sites, pointers, targets = U(net.arc_site[arc]), U(net.arc_pointer[arc]), U(net.arc_target[arc])
+    runs, lo_, w0 = U(net.arc_run[arc]), U(lo), U(net.arc_weight[arc])
+    for e in range(U(begin), U(end)):
+        i = sites + U(events[U(e)])
+        at = pointers + U(net.site[i])
+        to, of = lo_ + U(net.base_target[i]), w0 + U(net.base_weight[i])
+        for q in range(U(net.pointer[at]), U(net.pointer[at + U(1)])):
+            t, w = to + U(net.target[targets + U(q)]), of + U(net.run_weight[runs + U(q)])
+            for k in range(U(net.run_length[runs + U(q)])):
+                j = U(k)
+                a[t + j] = I32(a[t + j] + net.weight[w + j])
+
+
+@kernel
+def scatter_lists(net: Packed, arc: int, a: Int32, lo: int, events: Int32, begin: int, end: int) -> None:
+    """For each event its list of synapses: a[target] += weight."""
+    pointers, targets = U(net.arc_pointer[arc]), U(net.arc_target[arc])
+    lo_, w0 = U(lo), U(net.arc_weight[arc])
+    for e in range(U(begin), U(end)):
+        i = pointers + U(events[U(e)])
+        for q in range(U(net.pointer[i]), U(net.pointer[i + U(1)])):
+            k = U(q)
+            j = lo_ + U(net.target[targets + k])
+            a[j] = I32(a[j] + net.weight[w0 + k])
+
+
+@piece
+def scatter(net: Packed, arc: int, a: Int32, lo: int, hi: int, events: Int32, begin: int, end: int) -> None:
+    """Add the weights that events[begin:end] reach through an arc to a[lo:hi]."""
+    if net.arc_layout[arc] == ROWS:
+        scatter_rows(a, lo, hi, net.weight, net.arc_weight[arc], events, begin, end)
+    elif net.arc_layout[arc] == RUNS:
+        scatter_runs(net, arc, a, lo, events, begin, end)
+    else:
+        scatter_lists(net, arc, a, lo, events, begin, end)
+
+
+@kernel
+def fold(a: Int32, part: Int32, lo: int, hi: int, down: int, wraps: int) -> None:
+    """a += part >> down (floor), or += part wrapped to 24 bits, over lo..hi-1; part is left zero."""
+    for k in range(U(lo), U(hi)):
+        i = U(k)
+        value = I32(part[i] >> down)
+        if wraps == WRAP_24:
+            value = I32(wrap(value, 24))
+        a[i] = I32(a[i] + value)
+        part[i] = 0
+
+
+@piece
+def deliver(
+    net: Packed, arc: int, a: Int32, part: Int32, lo: int, hi: int, events: Int32, begin: int, end: int
+) -> None:
+    """What one step's spikes, events[begin:end], send through an arc, added to a[lo:hi]."""
+    down, wraps = net.arc_down[arc], net.arc_wrap[arc]
+    if down > 0 or wraps == WRAP_24:  # the sum of this arc and step needs work of its own
+        scatter(net, arc, part, lo, hi, events, begin, end)
+        fold(a, part, lo, hi, down, wraps)
+    else:
+        scatter(net, arc, a, lo, hi, events, begin, end)
+
+
+@kernel
+def collect(fired: Bytes, lo: int, hi: int, events: Int32, end: int) -> int:
+    """Append to events[end:] the index from lo of each one in fired[lo:hi] (0 or 1); returns the new end.
+
+    Each index is stored, and kept by moving the end: no branch to mispredict. Needs room for hi - lo + 1.
+    """
+    first, e, i, last = U(lo), U(end), U(lo), U(hi)
+    while i + U(32) <= last:
+        some = np.uint8(0)
+        for k in range(32):
+            some |= fired[i + U(k)]
+        if some:
+            for k in range(32):
+                events[e] = I32(i + U(k) - first)
+                e += U(fired[i + U(k)])
+        i += U(32)
+    while i < last:
+        events[e] = I32(i - first)
+        e += U(fired[i])
+        i += U(1)
+    return np.int64(e)  # type: ignore[return-value]  # to a kernel an int is an int64
+
+
+@piece
+def book(net: Packed, lo: int, events: Int32, begin: int, end: int, booked: Int64, b: int, t: int) -> None:
+    """Count what the spikes events[begin:end] of a population cause, whose first neuron is lo."""
+    for e in range(U(begin), U(end)):
+        neuron = U(lo) + U(events[U(e)])
+        for f in range(U(net.fan[neuron]), U(net.fan[neuron + U(1)])):
+            booked[0, b, t, U(net.fan_core[U(f)])] += net.fan_synapses[U(f)]
+        if net.core[neuron] >= 0:  # inputs sit on no core
+            core = U(net.core[neuron])
+            booked[1, b, t, core] += 1
+            booked[2, b, t, core] += net.packets[neuron]
+            booked[3, b, t, core] += net.hops[neuron]
+
+
+@piece
+def score(
+    net: Packed, lo: int, hi: int, v: Int32, events: Int32, begin: int, end: int, since: int, scores: Int64, b: int
+) -> None:
+    """One step of the readout. since: steps since its window began."""
+    if net.readout == COUNT:
+        for e in range(begin, end):
+            scores[b, net.flat[lo + events[e]]] += 1
+        return
+    for i in range(lo, hi):
+        at = net.flat[i]
+        if net.readout == SUM:
+            scores[b, at] += v[i]
+        elif net.readout == LAST or since == 0:
+            scores[b, at] = v[i]
+        else:
+            scores[b, at] = max(scores[b, at], np.int64(v[i]))
+
+
+@piece
+def write(net: Packed, lo: int, hi: int, values: Int32, probes: Int32, t: int, b: int, column: int) -> None:
+    """A probe's values of one step in row-major order, from column on; column < 0: not asked for."""
+    if column >= 0:
+        for i in range(lo, hi):
+            probes[t, b, column + net.flat[i]] = values[i]
+
+
+class Work(NamedTuple):
+    """Room for one sample. events: spikes of all populations and steps, as places within the population;
+    those of population p in step t are events[start[p, t]:stop[p, t]]. The rest: one entry per neuron."""
+
+    start: Int64
+    stop: Int64
+    events: Int32
+    u: Int32
+    v: Int32
+    a: Int32
+    part: Int32
+    fired: Bytes
+
+
+class Out(NamedTuple):
+    """What a batch fills, zero before. columns: [3, populations], where u, v, a of each go in probes, or -1.
+
+    spikes: [steps, batch, neurons without inputs], or empty: not recorded. probes: [steps, batch, columns].
+    scores: [batch, n]. booked: [4, batch, steps, cores], synops, spikes, packets, hops. injected: [batch, steps].
+    """
+
+    columns: Int64
+    spikes: Bytes
+    probes: Int32
+    scores: Int64
+    booked: Int64
+    injected: Int64
+
+
+@piece
+def settle(net: Packed, work: Work, out: Out, p: int, b: int, t: int, begin: int, end: int, since: int) -> None:
+    """Write down step t of population p, whose spikes are events[begin:end]. since: as in `score`."""
+    lo, hi, inputs = net.first[p], net.first[p + 1], net.first[1]
+    work.start[p, t] = begin
+    work.stop[p, t] = end
+    book(net, lo, work.events, begin, end, out.booked, b, t)
+    if out.spikes.size > 0 and p > 0:
+        for e in range(begin, end):
+            out.spikes[t, b, lo - inputs + net.flat[lo + work.events[e]]] = 1
+    if p == net.output and since >= 0:
+        score(net, lo, hi, work.v, work.events, begin, end, since, out.scores, b)
+
+
+@piece
+def simulate_sample(net: Packed, work: Work, out: Out, dense: Bytes, depth: int, b: int) -> bool:
+    """Sample b from rest. dense: [steps, batch * inputs], 0 or 1. False: work.events is too short for it."""
+    length, inputs = dense.shape[0], net.first[1]
+    events, u, v, a = work.events, work.u, work.v, work.a
+    for i in range(u.size):
+        u[i], v[i], a[i] = 0, 0, 0
+    used = 0
+    for t in range(length + depth):
+        begin = used
+        if t < length:
+            if used + inputs >= events.size:
+                return False
+            used = collect(dense[t], b * inputs, (b + 1) * inputs, events, used)
+        out.injected[b, t] = used - begin
+        settle(net, work, out, 0, b, t, begin, used, t - depth)
+    for s in range(net.stage.size - 1):
+        for t in range(length + depth):
+            for p in range(net.stage[s], net.stage[s + 1]):
+                lo, hi = net.first[p], net.first[p + 1]
+                for arc in range(net.arc[p], net.arc[p + 1]):
+                    source, then = net.arc_source[arc], t - net.arc_lag[arc]
+                    if then >= 0 and work.stop[source, then] > work.start[source, then]:
+                        begin, end = work.start[source, then], work.stop[source, then]
+                        deliver(net, arc, a, work.part, lo, hi, events, begin, end)
+                write(net, lo, hi, a, out.probes, t, b, out.columns[2, p])
+                update(lo, hi, u, v, a, net.keep_u, net.keep_v, net.bias, net.threshold, work.fired)
+                write(net, lo, hi, u, out.probes, t, b, out.columns[0, p])
+                write(net, lo, hi, v, out.probes, t, b, out.columns[1, p])
+                if used + hi - lo >= events.size:
+                    return False
+                begin = used
+                used = collect(work.fired, lo, hi, events, used)
+                settle(net, work, out, p, b, t, begin, used, t - depth)
+    return True
+
+
+@kernel
+def simulate_samples(net: Packed, work: Work, out: Out, dense: Bytes, depth: int, begin: int, end: int) -> int:
+    """Samples begin..end-1 of a batch; returns the first that work.events is too short for, or end."""
+    for b in range(begin, end):
+        if not simulate_sample(net, work, out, dense, depth, b):
+            return b
+    return end
+
+
+def work_of(net: Packed, steps: int, capacity: int) -> Work:
+    """Zeroed room for samples of so many steps, with space for ``capacity`` spikes."""
+    populations, neurons = net.first.size - 1, int(net.first[-1])
+    start, stop = (np.zeros((populations, steps), np.int64) for _ in range(2))
+    u, v, a, part = (np.zeros(neurons, np.int32) for _ in range(4))
+    return Work(start, stop, np.zeros(capacity, np.int32), u, v, a, part, np.zeros(neurons, np.uint8))
+
+
+def _simulate(net: Packed, out: Out, dense: Bytes, depth: int, begin: int, end: int) -> None:
+    """Samples begin..end-1, with more room for spikes whenever there was too little."""
+    steps = dense.shape[0] + depth
+    work = work_of(net, steps, 4 * int(net.first[-1]) + 1)
+    while True:
+        begin = simulate_samples(net, work, out, dense, depth, begin, end)
+        if begin == end:
+            return
+        for counted in (out.spikes[:, begin : begin + 1], out.scores[begin], out.booked[:, begin]):
+            counted[...] = 0  # what the broken-off sample has left there
+        work = work_of(net, steps, 2 * work.events.size)
+
+
+def _threads() -> int:
+    config: Any = numba.config  # its attributes are made at run time
+    return int(config.NUMBA_NUM_THREADS)
+
+
+def run(
+    program: Program,
+    dense: Bytes,
+    probes: tuple[tuple[str, str], ...] = (),
+    record_spikes: bool = True,
+) -> Trace:
+    """Simulate a batch, samples in parallel threads (NUMBA_NUM_THREADS, default: the processors at hand).
+
+    dense: uint8[steps, batch, inputs] of 0 and 1; runs for steps + program.depth steps, silent at the end.
+    probes: (population, "u" | "v" | "a"), a being what arrives before << 6. Without ``record_spikes`` the
+    trace has no spikes, only counters, scores and probes.
+
+    Raises:
+        SimulationError: the program breaks the contract, or a probe does not exist.
+    """
+    net = pack(program)
+    names = names_of(program)
+    columns = np.full((len(VARIABLES), len(names)), -1, np.int64)
+    width = 0
+    for name, variable in dict.fromkeys(probes):
+        columns[_probe(program, name, variable)] = width
+        width += program.populations[name].size
+    length, batch, inputs = dense.shape
+    steps, neurons = length + program.depth, int(net.first[-1]) - inputs
+    out = Out(
+        columns=columns,
+        spikes=np.zeros((steps, batch, neurons) if record_spikes else (0, 0, 0), np.uint8),
+        probes=np.zeros((steps, batch, width), np.int32),
+        scores=np.zeros((batch, program.populations[program.output].size), np.int64),
+        booked=np.zeros((4, batch, steps, program.placement.cores), np.int64),
+        injected=np.zeros((batch, steps), np.int64),
+    )
+    rows = np.ascontiguousarray(dense, np.uint8).reshape(length, batch * inputs)
+
+    def samples(begin: int, end: int) -> None:
+        _simulate(net, out, rows, program.depth, begin, end)
+
+    threads = min(_threads(), batch)
+    if threads == 1:
+        samples(0, batch)
+    else:
+        cuts = np.linspace(0, batch, min(batch, 4 * threads) + 1).astype(int)
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(samples, cuts[:-1], cuts[1:]))
+
+    spikes = {}
+    if record_spikes:
+        silence = np.zeros((program.depth, batch, inputs), np.uint8)
+        spikes[program.input] = np.concatenate([dense, silence]).astype(np.uint8, copy=False)
+        for i, name in enumerate(names[1:], 1):
+            spikes[name] = out.spikes[:, :, net.first[i] - inputs : net.first[i + 1] - inputs]
+    values = {}
+    for name, variable in dict.fromkeys(probes):
+        column = columns[_probe(program, name, variable)]
+        values[name, variable] = out.probes[:, :, column : column + program.populations[name].size]
+    updates = np.broadcast_to(net.updates, out.booked.shape[1:])
+    synops, sent, packets, hops = out.booked
+    return Trace(
+        chip=program.chip,
+        dt=program.dt,
+        spikes=spikes,
+        probes=values,
+        counters=Counters(synops, updates, sent, packets, hops, out.injected),
+        scores=out.scores,
+    )
+
+
+def _probe(program: Program, name: str, variable: str) -> tuple[int, int]:
+    """(row, column) of a probe in ``columns``."""
+    stateful = [n for n, p in program.populations.items() if p.model != "input"]
+    if name not in stateful:
+        raise SimulationError(f"no population '{name}' with a state to probe. {did_you_mean(name, stateful)}")
+    if variable not in VARIABLES:
+        raise SimulationError(f"cannot probe '{variable}' of '{name}'; a Loihi 2 neuron has {', '.join(VARIABLES)}")
+    return VARIABLES.index(variable), names_of(program).index(name)

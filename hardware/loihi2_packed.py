@@ -1,0 +1,218 @@
+"""`Packed`: a Loihi 2 `Program` as the flat arrays its kernel walks through, made once per program.
+
+The populations are cut into stages. A stage that no projection leaves backwards is one population, run
+over all time before the next begins; populations that feed back run step by step together.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuro.hardware.loihi2_contract import check
+from neuro.hardware.loihi2_synapses import Arc, Order, arcs, fan, order_of, sum_pairs
+from neuro.hardware.program import Population, Program
+from neuro.ir import READOUTS
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+
+
+class Packed(NamedTuple):
+    """Populations are numbered with the input first, neurons through all of them.
+
+    first: int64[populations + 1], first neuron of each. stage: int64[stages + 1], first population of
+    each. output, readout: numbers. flat: neuron -> row-major index within its population.
+    keep_u, keep_v, bias, threshold: per neuron, v keeps keep_v / 4096 of itself each step.
+
+    arc: int64[populations + 1], first arc into each. The arc_* arrays have one entry per arc: source,
+    lag, layout, down, wrap as in `loihi2_synapses.Arc`, and where its part of each array below begins.
+
+    core, packets, hops: per neuron, its core (-1: input) and what one of its spikes sends.
+    fan: int64[neurons + 1] into fan_core, fan_synapses: synapses per target core that a spike reaches.
+    updates: int64[cores], neurons of each core.
+    """
+
+    first: Int64
+    stage: Int64
+    output: int
+    readout: int
+    flat: Int32
+    keep_u: Int32
+    keep_v: Int32
+    bias: Int32
+    threshold: Int32
+    arc: Int64
+    arc_source: Int64
+    arc_lag: Int64
+    arc_layout: Int64
+    arc_down: Int64
+    arc_wrap: Int64
+    arc_weight: Int64
+    arc_site: Int64
+    arc_pointer: Int64
+    arc_target: Int64
+    arc_run: Int64
+    weight: NDArray[Any]  # int16 where all weights fit, else int32
+    site: Int32
+    base_weight: Int64
+    base_target: Int32
+    pointer: Int64
+    target: Int32
+    run_weight: Int32
+    run_length: Int32
+    core: Int32
+    packets: Int32
+    hops: Int32
+    fan: Int64
+    fan_core: Int32
+    fan_synapses: Int32
+    updates: Int64
+
+
+def names_of(program: Program) -> list[str]:
+    """Population names in the order of the arrays: the input first."""
+    return [program.input, *(name for name in program.populations if name != program.input)]
+
+
+_cache: WeakKeyDictionary[Program, Packed] = WeakKeyDictionary()
+
+
+def pack(program: Program) -> Packed:
+    """The arrays of a program, from memory if it was packed before.
+
+    Raises:
+        SimulationError: the program breaks the contract; every violation at once.
+    """
+    if program not in _cache:
+        check(program)
+        _cache[program] = _pack(program)
+    return _cache[program]
+
+
+def _pack(program: Program) -> Packed:
+    names = names_of(program)
+    populations = [program.populations[n] for n in names]
+    orders = {p.name: order_of(p, program.into(p.name)) for p in populations}
+    return Packed(
+        first=_offsets([p.size for p in populations]),
+        stage=_stages(program, names),
+        output=names.index(program.output),
+        readout=READOUTS.index(program.readout),
+        flat=np.concatenate([orders[n].flat for n in names]).astype(np.int32),
+        **_neurons(populations, orders),
+        **_arcs(program, names, orders),
+        **_traffic(program, names, orders),
+    )
+
+
+def _offsets(sizes: list[int]) -> Int64:
+    return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
+
+
+def _stages(program: Program, names: list[str]) -> Int64:
+    """First population of each stage. A projection back from j to i <= j puts i..j into one stage; a loop
+    of a population onto itself needs nothing, its stage is run step by step anyway."""
+    number = {name: i for i, name in enumerate(names)}
+    joined = np.zeros(len(names) + 1, bool)  # joined[i]: population i is in the stage of population i - 1
+    for p in program.projections:
+        joined[number[p.target] + 1 : number[p.source] + 1] = True
+    return np.array([i for i in range(1, len(names) + 1) if not joined[i]], np.int64)
+
+
+def _wrapped(values: Int64) -> Int32:
+    return values.astype(np.int64).astype(np.int32)  # modulo 2^32, as Lava's int32
+
+
+def _neurons(populations: list[Population], orders: dict[str, Order]) -> dict[str, Any]:
+    columns: dict[str, list[Int32]] = {"keep_u": [], "keep_v": [], "bias": [], "threshold": []}
+    for population in populations:
+        if population.model == "input":
+            p = {n: np.zeros(population.size, np.int64) for n in ("du", "dv", "vth", "bias_mant", "bias_exp")}
+        else:
+            flat = orders[population.name].flat
+            p = {n: np.broadcast_to(v, population.size)[flat] for n, v in population.params.items()}
+        columns["keep_u"].append(_wrapped(4095 - p["du"]))
+        columns["keep_v"].append(_wrapped(4096 - p["dv"]))
+        exponent = p["bias_exp"]
+        bias = (p["bias_mant"] << np.maximum(exponent, 0)) >> np.maximum(-exponent, 0)
+        columns["bias"].append(_wrapped(bias))
+        columns["threshold"].append(_wrapped(p["vth"] << 6))
+    return {name: np.concatenate(parts) for name, parts in columns.items()}
+
+
+def _arcs(program: Program, names: list[str], orders: dict[str, Order]) -> dict[str, Any]:
+    found: list[tuple[int, Arc]] = []
+    begins = [0]
+    for name in names:
+        for projection in program.into(name):
+            ends = program.populations[projection.source], program.populations[name]
+            source = names.index(projection.source)
+            found += [(source, a) for a in arcs(projection, *ends, (orders[projection.source], orders[name]))]
+        begins.append(len(found))
+    parts = [a for _, a in found]
+
+    def scalars(name: str) -> Int64:
+        return np.array([getattr(a, name) for a in parts], np.int64)
+
+    def starts(name: str) -> Int64:
+        return _offsets([getattr(a, name).size for a in parts])[:-1]
+
+    def joined(name: str, dtype: type) -> NDArray[Any]:
+        return np.concatenate([np.zeros(0, np.int64), *(getattr(a, name) for a in parts)]).astype(dtype)
+
+    weight = joined("weight", np.int64).astype(np.int32)
+    if weight.size == 0 or np.abs(weight.astype(np.int64)).max() < 1 << 15:
+        weight = weight.astype(np.int16)  # half the memory traffic
+    return {
+        "arc": np.array(begins, np.int64),
+        "arc_source": np.array([source for source, _ in found], np.int64),
+        **{f"arc_{n}": scalars(n) for n in ("lag", "layout", "down", "wrap")},
+        **{f"arc_{n}": starts(n) for n in ("weight", "site", "pointer", "target")},
+        "arc_run": starts("run_weight"),
+        "weight": weight,
+        "base_weight": joined("base_weight", np.int64),
+        "pointer": joined("pointer", np.int64),
+        **{n: joined(n, np.int32) for n in ("site", "base_target", "target", "run_weight", "run_length")},
+    }
+
+
+def _traffic(program: Program, names: list[str], orders: dict[str, Order]) -> dict[str, Any]:
+    """What one spike of each neuron causes."""
+    populations, placement = program.populations, program.placement
+    cores = placement.cores
+    core, packets, hops, begins, fan_core, fan_synapses = [], [], [], [], [], []
+    for name in names:
+        size = populations[name].size
+        own = np.asarray(placement.core_of.get(name, np.full(size, -1)), np.int64)[orders[name].flat]
+        leaving = [p for p in program.projections if p.source == name]
+        parts = [
+            fan(p, populations[name], populations[p.target], np.asarray(placement.core_of[p.target], np.int64), cores)
+            for p in leaving
+        ]
+        flat, there, synapses = np.concatenate([np.zeros((3, 0), np.int64), *parts], axis=1)
+        neuron, there, synapses = sum_pairs(orders[name].place[flat], there, synapses, cores)
+        begins.append(np.bincount(neuron, minlength=size))
+        fan_core.append(there)
+        fan_synapses.append(synapses)
+        core.append(own)
+        if populations[name].model == "input":  # its messages come from outside the chip
+            packets.append(np.zeros(size, np.int64))
+            hops.append(np.zeros(size, np.int64))
+            continue
+        packets.append(np.bincount(neuron, minlength=size))
+        distance = np.abs(placement.xy[own[neuron]] - placement.xy[there]).sum(axis=1)
+        hops.append(np.bincount(neuron, weights=distance, minlength=size).astype(np.int64))
+    everywhere = np.concatenate(core)
+    return {
+        "core": everywhere.astype(np.int32),
+        "packets": np.concatenate(packets).astype(np.int32),
+        "hops": np.concatenate(hops).astype(np.int32),
+        "fan": np.concatenate([[0], np.cumsum(np.concatenate(begins))]).astype(np.int64),
+        "fan_core": np.concatenate(fan_core).astype(np.int32),
+        "fan_synapses": np.concatenate(fan_synapses).astype(np.int32),
+        "updates": np.bincount(everywhere[everywhere >= 0], minlength=cores).astype(np.int64),
+    }

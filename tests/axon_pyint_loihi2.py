@@ -1,0 +1,186 @@
+"""Loihi 2 programs in plain Python integers: the independent meaning that the compiled kernel must equal.
+
+Written from the published equations and Lava's documented behaviour, with dictionaries and unbounded
+integers; every place where a register ends says so (`int32`, `once`, `clip`, `wrap24`). It shares no code
+with neuro.hardware but the record that holds a program. Slow and obvious on purpose.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+import numpy as np
+
+M = 1 << 23
+
+
+def int32(x: int) -> int:
+    return (x + (1 << 31)) % (1 << 32) - (1 << 31)
+
+
+def wrap24(x: int) -> int:
+    return (x + M) % (2 * M) - M
+
+
+def tz12(product: int) -> int:
+    """product / 4096 toward zero."""
+    return (1 if product >= 0 else -1) * (abs(product) // 4096)
+
+
+def once(u: int) -> int:
+    if u > M:
+        return u - 2 * M
+    if u <= -M:
+        return u + 2 * M
+    return u
+
+
+def clip(v: int) -> int:
+    return max(-M + 1, min(M - 1, v))
+
+
+def scaled(mantissa: int, exponent: int) -> int:
+    """mantissa 2^exponent; floor where the exponent is negative."""
+    return mantissa * 2**exponent if exponent > 0 else mantissa // 2 ** (-exponent)
+
+
+def lava_weight(w: int, bits: int, mode: int) -> int:
+    """One weight after Lava's clip and truncation. mode: 1 mixed, 2 excitatory, 3 inhibitory."""
+    step = 2 ** (8 - bits + (mode == 1))
+    if mode == 1:
+        return max(-256, min(255, w)) // step * step
+    if mode == 2:
+        return max(0, min(255, w)) // step * step
+    return -(max(0, min(255, -w)) // step * step)
+
+
+def sign_mode(weights: list[int], mode: int) -> int:
+    if mode:
+        return mode
+    return 2 if min(weights, default=0) >= 0 else 3 if max(weights, default=0) <= 0 else 1
+
+
+class Synapses:
+    """reach[source] = [(target, weight, delay), ...]; every entry is one stored synapse."""
+
+    def __init__(self, projection, source, target):
+        self.reach = defaultdict(list)
+        p = {k: v.tolist() for k, v in projection.params.items()}
+        w = projection.weight_q.tolist()
+        self.conv = projection.kind == "conv"
+        self.exponent = 0 if self.conv else p["weight_exp"]
+        if self.conv:
+            self._conv(w, p, source.shape, target.shape)
+            return
+        if projection.kind == "dense":
+            delay = p.get("delay_steps", [[0] * len(row) for row in w])
+            entries = [(o, i, w[o][i], delay[o][i]) for o in range(len(w)) for i in range(len(w[o]))]
+        else:
+            entries = list(zip(p["row"], p["col"], w, p.get("delay_steps", [0] * len(w)), strict=True))
+        mode = sign_mode([e[2] for e in entries], p["sign_mode"])
+        for o, i, raw, d in entries:
+            weight = lava_weight(raw, p["num_weight_bits"], mode)
+            if weight:
+                self.reach[i].append((o, weight, d))
+
+    def _conv(self, w, p, source, target):
+        """Each output pixel reads its window; turned round into what each input pixel reaches."""
+        _, height, width = source
+        channels, out_h, out_w = target
+        in_group, out_group = len(w[0]), channels // p["groups"]
+        for o in range(channels):
+            for y in range(out_h):
+                for x in range(out_w):
+                    for c in range(in_group):
+                        for ky in range(len(w[0][0])):
+                            for kx in range(len(w[0][0][0])):
+                                iy = y * p["stride"][0] - p["padding"][0] + ky * p["dilation"][0]
+                                ix = x * p["stride"][1] - p["padding"][1] + kx * p["dilation"][1]
+                                if 0 <= iy < height and 0 <= ix < width:
+                                    i = ((o // out_group * in_group + c) * height + iy) * width + ix
+                                    self.reach[i].append(((o * out_h + y) * out_w + x, w[o][c][ky][kx], 0))
+
+    def sends(self, spikes):
+        """[(delay, target, value)]: what one step's spikes deliver, shifted per (step, delay)."""
+        buckets = defaultdict(int)
+        for i in spikes:
+            for o, weight, d in self.reach[i]:
+                buckets[d, o] += weight
+        finish = wrap24 if self.conv else lambda total: scaled(total, self.exponent)
+        return [(d, o, int32(finish(total))) for (d, o), total in buckets.items()]
+
+
+def simulate(program, dense):
+    """dense: [steps, batch, inputs] of 0 and 1. Returns a dict of arrays, named as in `Trace`:
+
+    ("u" | "v" | "a" | "spikes", population), "scores", and the six counters.
+    """
+    length, batch, _ = dense.shape
+    steps, cores = length + program.depth, program.placement.cores
+    pops = program.populations
+    synapses = [(p, Synapses(p, pops[p.source], pops[p.target])) for p in program.projections]
+    core_of = {n: np.asarray(c).tolist() for n, c in program.placement.core_of.items()}
+    xy = np.asarray(program.placement.xy).tolist()
+    out = {
+        (v, n): np.zeros((steps, batch, p.size), np.int64) for n, p in pops.items() for v in ("u", "v", "a", "spikes")
+    }
+    names = ("synops", "updates", "spikes", "packets", "hops")
+    out |= {n: np.zeros((batch, steps, cores), np.int64) for n in names}
+    out["injected"] = np.zeros((batch, steps), np.int64)
+    out["scores"] = np.zeros((batch, pops[program.output].size), np.int64)
+
+    fan = {name: defaultdict(lambda: defaultdict(int)) for name in pops}  # name -> neuron -> core -> synapses
+    for p, s in synapses:
+        for i, targets in s.reach.items():
+            for o, _, _ in targets:
+                fan[p.source][i][core_of[p.target][o]] += 1
+
+    params = {}
+    for name, p in pops.items():
+        if p.model != "input":
+            full = {k: np.broadcast_to(v, p.size).tolist() for k, v in p.params.items()}
+            params[name] = [dict(zip(full, each, strict=True)) for each in zip(*full.values(), strict=True)]
+
+    for b in range(batch):
+        state = {name: [[0, 0] for _ in range(p.size)] for name, p in pops.items()}
+        arriving = defaultdict(int)  # (step, population, neuron) -> a
+        window = []
+        for t in range(steps):
+            for name, p in pops.items():
+                fired = []
+                if p.model == "input":
+                    fired = np.nonzero(dense[t, b])[0].tolist() if t < length else []
+                    out["injected"][b, t] = len(fired)
+                else:
+                    for i in range(p.size):
+                        q, (u, v) = params[name][i], state[name][i]
+                        a = arriving.pop((t, name, i), 0)
+                        u = once(int32(tz12(u * (4096 - (q["du"] + 1))) + a * 64))
+                        bias = int32(scaled(q["bias_mant"], q["bias_exp"]))
+                        v = clip(int32(tz12(v * (4096 - q["dv"])) + u + bias))
+                        if v > int32(q["vth"] * 64):
+                            v = 0
+                            fired.append(i)
+                        state[name][i] = [u, v]
+                        out["a", name][t, b, i], out["u", name][t, b, i], out["v", name][t, b, i] = a, u, v
+                        out["updates"][b, t, core_of[name][i]] += 1
+                for i in fired:
+                    out["spikes", name][t, b, i] = 1
+                    for core, count in fan[name][i].items():
+                        out["synops"][b, t, core] += count
+                    if p.model != "input":
+                        here = core_of[name][i]
+                        out["spikes"][b, t, here] += 1
+                        out["packets"][b, t, here] += len(fan[name][i])
+                        for core in fan[name][i]:
+                            out["hops"][b, t, here] += abs(xy[core][0] - xy[here][0]) + abs(xy[core][1] - xy[here][1])
+                for projection, s in synapses:
+                    if projection.source == name:
+                        for d, o, value in s.sends(fired):
+                            key = (t + 1 + d, projection.target, o)
+                            arriving[key] = int32(arriving[key] + value)
+            if t >= program.depth:
+                window.append(out["spikes" if program.readout == "count" else "v", program.output][t, b].tolist())
+        reduce = {"count": sum, "sum": sum, "max": max, "last": lambda values: values[-1]}[program.readout]
+        out["scores"][b] = [reduce(list(values)) for values in zip(*window, strict=True)]
+    return out
