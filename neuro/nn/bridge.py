@@ -24,9 +24,8 @@ from neuro.nn.delay import Delay, DelayedLinear
 from neuro.nn.grid import GridLayer
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Recurrent
 from neuro.nn.network import INPUT, OUTPUT, SpikingNetwork
-from neuro.nn.stateless import AvgPool2d, Dropout, Scale, SumPool2d
+from neuro.nn.stateless import NORMS, AvgPool2d, Dropout, Scale, SumPool2d, affine_of
 
-BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d)
 VANISHING = (Dropout, nn.Dropout, nn.Dropout2d, nn.Identity)
 
 
@@ -77,7 +76,7 @@ def to_network(
                 continue
             try:
                 row(draft, name, net.layer(name))
-            except ConversionError as problem:
+            except (ConversionError, NetworkError) as problem:
                 draft.bad.append(f"'{name}' ({type(net.layer(name)).__name__}): {problem}")
     if draft.bad:
         raise UnsupportedLayer(f"cannot become a Network (supported: {supported()})", draft.bad)
@@ -92,7 +91,7 @@ def to_network(
 
 def supported() -> str:
     """Names of the layer types that can become a Network."""
-    types = [t.__name__ for t in (*_EXPORT, *BatchNorm, *VANISHING)]
+    types = [t.__name__ for t in (*_EXPORT, *NORMS, *VANISHING)]
     return ", ".join(dict.fromkeys(types))
 
 
@@ -114,7 +113,7 @@ def _without_vanishing(net: SpikingNetwork, draft: _Draft) -> list[Edge]:
     edges = list(net.edges)
     for name in net.names:
         layer = net.layer(name)
-        if isinstance(layer, BatchNorm):
+        if isinstance(layer, NORMS):
             before = [s for s, d in edges if d == name]
             behind = [d for s, d in edges if s in before]
             weighted = [
@@ -148,18 +147,13 @@ def _real(layer: Any) -> tuple[Tensor, Tensor | None]:
 
 
 def _folded(draft: _Draft, name: str, weight: Tensor, bias: Tensor | None) -> tuple[Array, Array | None]:
-    """Weight and bias with the batch norm behind them folded in: W g / sd, (b - mean) g / sd + shift."""
-    norm: Any = draft.norms.get(name)
-    if norm is None:
+    """Weight and bias with the norm behind them folded in: factor W, factor b + shift."""
+    if name not in draft.norms:
         return _array(weight), None if bias is None else _array(bias)
-    if norm.running_mean is None:
-        raise ConversionError("a batch norm without running statistics cannot be folded")
-    factor = (norm.running_var + norm.eps).rsqrt()
-    if norm.affine:
-        factor = factor * norm.weight
-    start = -norm.running_mean if bias is None else bias - norm.running_mean
-    shift = start * factor + (norm.bias if norm.affine else 0.0)
-    return _array(weight * factor.view(-1, *[1] * (weight.dim() - 1))), _array(shift)
+    factor, shift = affine_of(draft.norms[name])
+    if bias is not None:
+        shift = bias * factor + (0.0 if shift is None else shift)
+    return _array(weight * factor.view(-1, *[1] * (weight.dim() - 1))), None if shift is None else _array(shift)
 
 
 def _linear(draft: _Draft, name: str, layer: nn.Linear | DelayedLinear) -> None:

@@ -29,11 +29,16 @@ from neuro.nn.layers import IF, Neuron
 class NumberFormat(Protocol):
     """Integers low..high in multiples of ``step``; `neuro.hardware.chip.NumberFormat` is one."""
 
-    bits: int
-    signed: bool
-    low: int
-    high: int
-    step: int
+    @property
+    def bits(self) -> int: ...
+    @property
+    def signed(self) -> bool: ...
+    @property
+    def low(self) -> int: ...
+    @property
+    def high(self) -> int: ...
+    @property
+    def step(self) -> int: ...
 
 
 @dataclass(frozen=True)

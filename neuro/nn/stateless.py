@@ -1,4 +1,4 @@
-"""Layers that torch lacks: sum pooling, element-wise scale, and a dropout that holds still over time."""
+"""Layers that torch lacks: sum pooling, element-wise scale, a norm without shift, a dropout that holds still."""
 
 from __future__ import annotations
 
@@ -53,6 +53,58 @@ class Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.get_buffer("scale")
+
+
+class ScaleNorm(nn.Module):
+    """Batch norm that only scales: y = weight x / sqrt(mean of x^2), per channel (axis 1).
+
+    Nothing is subtracted and nothing added, so it folds into the weights before it and leaves no bias,
+    which a chip would start to integrate before the first input arrives.
+    """
+
+    def __init__(self, channels: int, start: float = 1.0, momentum: float = 0.1, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.full((channels,), start))
+        self.register_buffer("running_square", torch.ones(channels))
+        self.momentum: float | None = momentum
+        self.eps = eps
+        self.batches = 0
+
+    def reset_running_stats(self) -> None:
+        """Forget; with momentum None the statistics are then the plain mean over batches."""
+        self.get_buffer("running_square").fill_(1.0)
+        self.batches = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (1, -1, *[1] * (x.dim() - 2))
+        running = self.get_buffer("running_square")
+        if self.training:
+            square = x.square().mean([d for d in range(x.dim()) if d != 1])
+            self.batches += 1
+            running.lerp_(square.detach(), 1.0 / self.batches if self.momentum is None else self.momentum)
+        else:
+            square = running
+        return x * (self.weight * (square + self.eps).rsqrt()).view(shape)
+
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, ScaleNorm)
+
+
+def affine_of(norm: Any) -> tuple[Tensor, Tensor | None]:
+    """(factor, shift) per channel of a norm in evaluation mode: y = factor x + shift. None: no shift.
+
+    Raises:
+        NetworkError: it keeps no running statistics.
+    """
+    if isinstance(norm, ScaleNorm):
+        return norm.weight * (norm.get_buffer("running_square") + norm.eps).rsqrt(), None
+    if norm.running_var is None:
+        raise NetworkError("a batch norm without running statistics cannot be folded")
+    factor = (norm.running_var + norm.eps).rsqrt()
+    if not norm.affine:
+        return factor, -norm.running_mean * factor
+    factor = factor * norm.weight
+    return factor, norm.bias - norm.running_mean * factor
 
 
 class Dropout(Temporal):

@@ -14,12 +14,11 @@ import torch
 from torch import nn
 
 from neuro.errors import NetworkError
-from neuro.nn.bridge import BatchNorm
 from neuro.nn.delay import DelayedLinear
 from neuro.nn.grid import Formats, GridLayer, on_grid, settle
 from neuro.nn.layers import Neuron, Recurrent
 from neuro.nn.network import INPUT, OUTPUT, SpikingNetwork
-from neuro.nn.stateless import Dropout, SumPool2d
+from neuro.nn.stateless import NORMS, Dropout, SumPool2d, affine_of
 
 WEIGHTED = (nn.Linear, nn.Conv2d, DelayedLinear)
 # what may stand between spikes and weights: sums of spikes are whole numbers, averages are not
@@ -35,19 +34,19 @@ def fold_batch_norm(network: SpikingNetwork) -> None:
     bad = []
     for name in network.names:
         norm: Any = network.layer(name)
-        if not isinstance(norm, BatchNorm):
+        if not isinstance(norm, NORMS):
             continue
         (source, *more) = network.sources(name)
         layer: Any = None if source == INPUT else network.layer(source)
-        if more or not isinstance(layer, WEIGHTED) or norm.running_var is None:
-            bad.append(f"'{name}' must directly follow one Linear or Conv2d and keep running statistics")
+        if more or not isinstance(layer, WEIGHTED):
+            bad.append(f"'{name}' must directly follow one Linear or Conv2d")
             continue
         with torch.no_grad():
-            factor = (norm.running_var + norm.eps).rsqrt() * (norm.weight if norm.affine else 1.0)
-            bias = -norm.running_mean if layer.bias is None else layer.bias - norm.running_mean
-            bias = bias * factor + (norm.bias if norm.affine else 0.0)
+            factor, shift = affine_of(norm)
             layer.weight.mul_(factor.view(-1, *[1] * (layer.weight.dim() - 1)))
-            layer.bias = nn.Parameter(bias.clone())
+            if layer.bias is not None:
+                shift = layer.bias * factor + (0.0 if shift is None else shift)
+            layer.bias = None if shift is None else nn.Parameter(shift.clone())
         network.replace(name, nn.Identity())
     if bad:
         raise NetworkError("batch norm cannot be folded", bad)
@@ -75,7 +74,7 @@ def prepare(network: SpikingNetwork, formats: Formats, state: bool = True) -> No
         neuron = layer.neuron if isinstance(layer, Recurrent) else layer
         if not isinstance(neuron, Neuron):
             continue
-        sources = [s for s in _through_identity(network, name)]
+        sources = _through_identity(network, name)
         odd = [s for s in sources if s not in grids]
         members = [grids[s] for s in sources if s in grids]
         if isinstance(layer, Recurrent):
@@ -125,7 +124,9 @@ def _whole_numbers(network: SpikingNetwork, name: str) -> list[str]:
             continue
         layer = network.layer(source)
         if not isinstance(layer, WHOLE) or (isinstance(layer, Neuron) and not layer.spiking):
-            bad.append(f"'{name}' gets real numbers from '{source}' ({type(layer).__name__}); use SumPool2d or a stride")
+            bad.append(
+                f"'{name}' gets real numbers from '{source}' ({type(layer).__name__}); use SumPool2d or a stride"
+            )
         elif not isinstance(layer, (Neuron, Recurrent)):
             bad += _whole_numbers(network, source)
     return bad

@@ -1,0 +1,313 @@
+"""From the ``[[layers]]`` of a configuration to a `SpikingNetwork`, one row per layer type.
+
+Initial weights come from a generator seeded with (seed, number of the layer), so a layer's start does
+not depend on what is before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from neuro.errors import BadConfig, NetworkError
+from neuro.extend import did_you_mean
+from neuro.ir import RESETS, Shape
+from neuro.nn.delay import Delay, DelayedLinear
+from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Recurrent, Temporal, decays
+from neuro.nn.network import SpikingNetwork
+from neuro.nn.stateless import AvgPool2d, Dropout, ScaleNorm, SumPool2d
+from neuro.nn.surrogate import SURROGATES, surrogate
+from neuro.train.seeds import generator
+from neuro.train.tables import read_table
+
+STREAM_INIT = 1  # of neuro.train.seeds
+
+
+def _at_least(problems: list[str], least: float, **values: float | None) -> list[str]:
+    return problems + [
+        f"{n} is {v}, it must be at least {least:g}" for n, v in values.items() if v is not None and v < least
+    ]
+
+
+@dataclass(frozen=True)
+class LinearSpec:
+    """init: weights are N(0, init^2 / fan_in); left out: uniform within +-1/sqrt(fan_in), as torch.
+
+    max_delay: each synapse gets a fixed random delay of 0..max_delay steps.
+    """
+
+    out: int
+    bias: bool = False
+    init: float | None = None
+    max_delay: int = 0
+
+    def problems(self) -> list[str]:
+        return _at_least(_at_least([], 1, out=self.out), 0, init=self.init, max_delay=self.max_delay)
+
+    def build(self, shape: Shape, rng: torch.Generator) -> nn.Module:
+        if len(shape) != 1:
+            raise NetworkError(f"a linear layer wants a vector, gets {shape}; put a flatten in front")
+        layer: Any
+        if self.max_delay:
+            steps = torch.randint(0, self.max_delay + 1, (self.out, shape[0]), generator=rng)
+            layer = DelayedLinear(steps.numpy(), self.bias)
+        else:
+            layer = nn.utils.skip_init(nn.Linear, shape[0], self.out, self.bias)  # type: ignore[no-untyped-call]
+        _start(layer.weight, shape[0], self.init, rng)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+        return layer  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class ConvSpec:
+    """2-D convolution; init as in `LinearSpec`, fan_in is that of one output."""
+
+    out: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    bias: bool = False
+    init: float | None = None
+
+    def problems(self) -> list[str]:
+        bad = _at_least([], 1, out=self.out, kernel=self.kernel, stride=self.stride, groups=self.groups)
+        return _at_least(bad, 0, padding=self.padding, init=self.init)
+
+    def build(self, shape: Shape, rng: torch.Generator) -> nn.Module:
+        if len(shape) != 3:
+            raise NetworkError(f"a convolution wants (channel, height, width), gets {shape}")
+        if shape[0] % self.groups or self.out % self.groups:
+            raise NetworkError(f"groups = {self.groups} must divide {shape[0]} input and {self.out} output channels")
+        geometry = (shape[0], self.out, self.kernel, self.stride, self.padding, 1, self.groups, self.bias)
+        layer: Any = nn.utils.skip_init(nn.Conv2d, *geometry)  # type: ignore[no-untyped-call]
+        _start(layer.weight, shape[0] // self.groups * self.kernel**2, self.init, rng)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+        return layer  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class NormSpec:
+    """Batch norm. start: initial scale. shift: False divides by the root mean square and subtracts nothing,
+    so that nothing but a factor is left to fold: no bias arises."""
+
+    start: float = 1.0
+    shift: bool = True
+
+    def build(self, shape: Shape, rng: torch.Generator) -> nn.Module:
+        if not self.shift:
+            return ScaleNorm(shape[0], self.start)
+        layer = (nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d)(shape[0])
+        nn.init.constant_(layer.weight, self.start)
+        return layer
+
+
+@dataclass(frozen=True)
+class NeuronSpec:
+    """Decays per step (alpha, beta) or time constants in seconds (tau_syn, tau_mem).
+
+    learn: which of alpha, beta, v_threshold are trained; one value per neuron with ``each``.
+    recurrent: spikes return to the layer one step later, initial weights N(0, recurrent_init^2 / n).
+    """
+
+    alpha: float | None = None
+    beta: float | None = None
+    tau_syn: float | None = None
+    tau_mem: float | None = None
+    v_threshold: float = 1.0
+    v_reset: float = 0.0
+    reset: str = "hard"
+    detach: bool = False
+    surrogate: str = "fast_sigmoid"
+    surrogate_alpha: float | None = None
+    learn: tuple[str, ...] = ()
+    each: bool = False
+    recurrent: bool = False
+    recurrent_init: float = 0.5
+
+    def problems(self) -> list[str]:
+        bad = []
+        if self.surrogate not in SURROGATES:
+            bad.append(f"surrogate '{self.surrogate}' is unknown. {did_you_mean(self.surrogate, SURROGATES)}")
+        if self.reset not in RESETS:
+            bad.append(f"reset must be one of {RESETS}, got '{self.reset}'")
+        for decay, tau in (("alpha", "tau_syn"), ("beta", "tau_mem")):
+            if getattr(self, decay) is not None and getattr(self, tau) is not None:
+                bad.append(f"{decay} and {tau} say the same; give one")
+        bad += [f"{n} must be positive" for n in ("tau_syn", "tau_mem", "v_threshold", "surrogate_alpha")
+                if getattr(self, n) is not None and not getattr(self, n) > 0]  # fmt: skip
+        return bad
+
+    def make(self, cls: type[Neuron], shape: Shape, dt: float, rng: torch.Generator) -> nn.Module:
+        options: dict[str, Any] = {}
+        if cls.leaky:
+            if self.beta is None and self.tau_mem is None:
+                raise NetworkError("needs beta, or tau_mem in seconds")
+            options["beta"] = self.beta if self.tau_mem is None else decays(self.tau_mem, dt)["beta"]
+        if cls.synapse:
+            if self.alpha is None and self.tau_syn is None:
+                raise NetworkError("needs alpha, or tau_syn in seconds")
+            options["alpha"] = self.alpha if self.tau_syn is None else decays(self.tau_syn, dt)["beta"]
+        taken = {"alpha": cls.synapse, "tau_syn": cls.synapse, "beta": cls.leaky, "tau_mem": cls.leaky}
+        unused = [n for n, used in taken.items() if not used and getattr(self, n) is not None]
+        if unused:
+            raise NetworkError(f"has no {' or '.join(unused)}")
+        if cls.spiking:
+            options |= {"v_threshold": self.v_threshold, "v_reset": self.v_reset, "reset": self.reset}
+        if self.each:
+            options = {n: v if isinstance(v, str) else torch.full(shape, v).numpy() for n, v in options.items()}
+        chosen = surrogate(self.surrogate, self.surrogate_alpha)
+        neuron = cls(**options, detach=self.detach, surrogate=chosen, learn=self.learn)
+        if not self.recurrent:
+            return neuron
+        if len(shape) != 1:
+            raise NetworkError(f"recurrence wants a vector of neurons, gets {shape}")
+        layer = Recurrent(neuron, shape[0])
+        _start(layer.recurrent.weight, shape[0], self.recurrent_init, rng)
+        return layer
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """Pooling windows; stride defaults to the window."""
+
+    kernel: int
+    stride: int | None = None
+    padding: int = 0
+
+    def problems(self) -> list[str]:
+        return _at_least(_at_least([], 1, kernel=self.kernel, stride=self.stride), 0, padding=self.padding)
+
+
+@dataclass(frozen=True)
+class DropoutSpec:
+    """Drops the same neurons in all steps of a sample, with probability p."""
+
+    p: float
+
+    def problems(self) -> list[str]:
+        return [] if 0 <= self.p < 1 else [f"p is {self.p}, it must lie in [0, 1)"]
+
+
+@dataclass(frozen=True)
+class DelaySpec:
+    """All channels ``steps`` steps later."""
+
+    steps: int
+
+    def problems(self) -> list[str]:
+        return _at_least([], 0, steps=self.steps)
+
+
+@dataclass(frozen=True)
+class FlattenSpec:
+    """A step becomes a vector."""
+
+
+Build = Callable[[Any, Shape, float, torch.Generator], nn.Module]
+
+
+def _neuron(cls: type[Neuron]) -> tuple[type, Build]:
+    return NeuronSpec, lambda spec, shape, dt, rng: spec.make(cls, shape, dt, rng)
+
+
+def _built(spec: type) -> tuple[type, Build]:
+    return spec, lambda given, shape, dt, rng: given.build(shape, rng)
+
+
+def _pool(cls: type[SumPool2d]) -> tuple[type, Build]:
+    return PoolSpec, lambda spec, shape, dt, rng: cls(spec.kernel, spec.stride, spec.padding)
+
+
+LAYERS: Mapping[str, tuple[type, Build]] = {
+    "linear": _built(LinearSpec),
+    "conv": _built(ConvSpec),
+    "batch_norm": _built(NormSpec),
+    "flatten": (FlattenSpec, lambda *_: nn.Flatten()),
+    "sum_pool": _pool(SumPool2d),
+    "avg_pool": _pool(AvgPool2d),
+    "dropout": (DropoutSpec, lambda spec, *_: Dropout(spec.p)),
+    "delay": (DelaySpec, lambda spec, *_: Delay(spec.steps)),
+    "if": _neuron(IF),
+    "lif": _neuron(LIF),
+    "cuba_lif": _neuron(CubaLIF),
+    "li": _neuron(LI),
+    "cuba_li": _neuron(CubaLI),
+}
+
+
+def read_layers(rows: tuple[Mapping[str, Any], ...], bad: list[str]) -> list[tuple[str, str, Any]]:
+    """(name, type, spec) of every layer; problems go to ``bad``."""
+    found: list[tuple[str, str, Any]] = []
+    names: set[str] = set()
+    for number, row in enumerate(rows):
+        where = f"layers[{number}]"
+        kind = row.get("type")
+        if not isinstance(kind, str) or kind not in LAYERS:
+            bad.append(f"{where}.type {kind!r} is unknown. {did_you_mean(str(kind), LAYERS)}")
+            continue
+        name = row.get("name", f"{number}_{kind}")
+        if not isinstance(name, str) or not name or name in names or name in ("input", "output"):
+            bad.append(f"{where}.name must be a new name, not 'input' or 'output', got {name!r}")
+            continue
+        names.add(name)
+        spec = read_table(LAYERS[kind][0], {k: v for k, v in row.items() if k not in ("type", "name")}, where, bad)
+        if spec is not None:
+            found.append((name, kind, spec))
+    return found
+
+
+def build(
+    rows: tuple[Mapping[str, Any], ...], input_shape: Shape, dt: float, readout: str, seed: int, classes: int
+) -> SpikingNetwork:
+    """The network of a configuration, freshly initialised.
+
+    Raises:
+        BadConfig: layers that cannot follow each other, or an end that is not one score per class; all
+            that can be found.
+    """
+    bad: list[str] = []
+    specs = read_layers(rows, bad)
+    layers: dict[str, nn.Module] = {}
+    x = torch.zeros((1, *input_shape))
+    for number, (name, kind, spec) in enumerate(specs if not bad else []):
+        try:
+            layer = LAYERS[kind][1](spec, tuple(x.shape[1:]), dt, generator(seed, STREAM_INIT, number))
+            layers[name] = layer
+            if not isinstance(layer, Temporal):
+                with torch.no_grad():
+                    x = layer.eval()(x)
+                layer.train()
+            elif isinstance(layer, DelayedLinear):
+                x = torch.zeros((1, layer.weight.shape[0]))
+        except (NetworkError, RuntimeError) as problem:  # torch refuses a window larger than its input this way
+            bad.append(f"layers[{number}] ({kind}): {problem}")
+            break
+    if not bad and x[0].numel() != classes:
+        bad.append(f"the last layer has {x[0].numel()} channels, the data have {classes} classes")
+    spiking = bool(layers) and getattr(list(layers.values())[-1], "spiking", False)
+    if not bad and readout == "count" and not spiking:
+        bad.append("readout 'count' needs a spiking last layer; use 'sum', 'max' or 'last' with li or cuba_li")
+    if bad:
+        raise BadConfig("layers", bad)
+    return SpikingNetwork(layers, input_shape=input_shape, dt=dt, readout=readout)
+
+
+def _start(weight: Tensor, fan_in: int, init: float | None, rng: torch.Generator) -> None:
+    with torch.no_grad():
+        if init is None:
+            weight.uniform_(-1.0 / math.sqrt(fan_in), 1.0 / math.sqrt(fan_in), generator=rng)
+        else:
+            weight.normal_(0.0, init / math.sqrt(fan_in), generator=rng)
+
+
+def layer_options(kind: str) -> tuple[str, ...]:
+    """Names that a layer type takes in TOML."""
+    return tuple(f.name for f in fields(LAYERS[kind][0]))

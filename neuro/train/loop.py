@@ -1,0 +1,384 @@
+"""`fit`: train a configuration into a run folder.
+
+A run killed at any moment and started again with the same configuration and folder ends with the same
+bits as one that was not: a checkpoint after every epoch holds all that the next epoch depends on, and
+every random number is a function of (seed, epoch, batch). The number of threads, which decides the order
+of sums in matrix products, is part of the checkpoint.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from neuro import results
+from neuro.datasets.loader import batch_count, batches
+from neuro.errors import RunError
+from neuro.events import EventSet
+from neuro.nn.bridge import to_network
+from neuro.nn.network import OUTPUT, SpikingNetwork
+from neuro.nn.stateless import NORMS, Dropout, ScaleNorm
+from neuro.results import Run
+from neuro.train import checkpoint
+from neuro.train.build import build
+from neuro.train.config import Config
+from neuro.train.data import Recordings
+from neuro.train.evaluate import evaluate
+from neuro.train.losses import LOSSES, firing_penalty, logits
+from neuro.train.quantise_aware import prepare
+from neuro.train.schedule import optimiser_of, rate
+from neuro.train.seeds import seed_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+STREAM_BATCH = 2  # of neuro.train.seeds: dropout
+OnEpoch = Callable[[Mapping[str, Any]], None]
+
+
+@dataclass
+class _Session:
+    """All that changes while training, and all that a checkpoint holds."""
+
+    model: SpikingNetwork
+    ema: SpikingNetwork | None
+    optimiser: torch.optim.Optimizer
+    threads: int
+    quantised: bool = False
+    epoch: int = 0  # epochs done
+    step: int = 0  # optimiser steps done
+    stale: int = 0  # epochs since the best validation loss
+    best_loss: float | None = None
+    best: dict[str, Tensor] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def judged(self) -> SpikingNetwork:
+        """The model that counts: the mean of the weights where one is kept."""
+        return self.ema or self.model
+
+
+def fit(
+    config: Config,
+    out: Path | str,
+    *,
+    resume: bool = True,
+    progress: Console | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Run:
+    """Train, and leave a finished run folder.
+
+    Args:
+        out: the run folder; an unfinished run of the same configuration in it is resumed, a finished one
+            is returned as it is.
+        resume: False refuses a folder that holds a run.
+        progress: a rich console for a progress bar; None for silence.
+        on_epoch: called with each epoch's metrics.
+
+    Raises:
+        BadConfig: the configuration cannot be used with its data set.
+        RunError: the folder is in use or holds something else, or training diverged.
+        ChecksumMismatch: a finished run or a checkpoint is not as it was written.
+    """
+    out = Path(out)
+    recordings = Recordings(config.data, config.seed)
+    with results.locked(out):
+        results.claim(out, config.to_table(), resume)
+        if (out / results.MANIFEST).exists():
+            run = Run.open(out)
+            checkpoint.remove(out)
+            return run
+        saved = checkpoint.latest(out)
+        threads = int(saved.state["threads"]) if saved else config.train.threads or os.cpu_count() or 1
+        with _deterministic(threads), _bar(progress, config) as show:
+            session = _start(config, recordings, threads)
+            if saved:
+                _restore(session, saved, config)
+            results.write_lines(out / results.METRICS, session.history)
+            valid = recordings.valid()
+            while session.epoch < config.train.epochs and not _stopped(session, config):
+                started = time.perf_counter()
+                row = _epoch(session, config, recordings, valid, show)
+                _save(session, out)
+                _note_time(out, session.epoch, time.perf_counter() - started)
+                if on_epoch:
+                    on_epoch(row)
+            return _finish(session, config, recordings, valid, out)
+
+
+def _start(config: Config, recordings: Recordings, threads: int) -> _Session:
+    source = recordings.source
+    shape = recordings.train(0).shape
+    model = build(config.layers, shape, recordings.dt, config.readout, config.seed, len(source.classes))
+    ema = copy.deepcopy(model) if config.optimiser.ema else None
+    return _Session(model, ema, optimiser_of(model, config.optimiser), threads)
+
+
+def _epoch(
+    session: _Session, config: Config, recordings: Recordings, valid: EventSet | None, show: Any
+) -> dict[str, Any]:
+    """One epoch of training and validation; its metrics, also appended to the history."""
+    epoch, optimiser_config = session.epoch, config.optimiser
+    data = recordings.train(epoch)
+    if config.quantise and not session.quantised and epoch >= round(config.quantise.start * config.train.epochs):
+        _quantise(session, config, recordings, data)
+    model, loss_config = session.model, config.loss
+    per_epoch = batch_count(len(data), config.train.batch_size, config.train.drop_last)
+    readouts = {n for n, d in model.edges if d == OUTPUT}
+    generator = torch.Generator()
+    for layer in model.modules():
+        if isinstance(layer, Dropout):
+            layer.generator = generator
+    model.train()
+    seen, right, total_loss, total_spikes, lr = 0, 0, 0.0, 0.0, 0.0
+    for number, (x, labels) in enumerate(_batches(config, recordings, data, epoch, session.threads)):
+        generator.manual_seed(seed_of(config.seed, STREAM_BATCH, epoch, number))
+        lr = optimiser_config.lr * rate(session.step / (per_epoch * config.train.epochs), optimiser_config)
+        lr *= config.quantise.lr if config.quantise and session.quantised else 1.0
+        for group in session.optimiser.param_groups:
+            group["lr"] = lr
+        spikes: dict[str, Tensor] = {}
+        trace = model(x, spikes)
+        loss = LOSSES[loss_config.kind](trace, labels, config.readout, loss_config.scale, loss_config.label_smoothing)
+        hidden = {n: s for n, s in spikes.items() if n not in readouts}
+        penalty = _penalty(hidden, config)
+        (loss + penalty).backward()  # type: ignore[no-untyped-call]
+        if optimiser_config.clip:
+            nn.utils.clip_grad_norm_(model.parameters(), optimiser_config.clip)
+        session.optimiser.step()
+        session.optimiser.zero_grad()
+        session.step += 1
+        if session.ema is not None:
+            _average(session.ema, model, min(optimiser_config.ema, 1.0 - 1.0 / (session.step + 1)))
+        value = float(loss.detach())
+        if not value < float("inf"):  # NaN too
+            raise RunError(f"training diverged: loss {value} in epoch {epoch}, batch {number}; lower optimiser.lr")
+        seen += len(labels)
+        total_loss += value * len(labels)
+        right += int((logits(trace.detach(), config.readout, 1.0).argmax(1) == labels).sum())
+        total_spikes += sum(float(s.detach().sum(dtype=torch.float64)) for s in hidden.values())
+        show(epoch, number + 1, per_epoch, total_loss / seen)
+    session.epoch += 1
+    row: dict[str, Any] = {
+        "epoch": epoch,
+        "phase": "integers" if session.quantised else "float",
+        "loss": total_loss / seen,
+        "accuracy": right / seen,
+        "hidden_spikes_per_sample": total_spikes / seen,
+        "lr": lr,
+    }
+    if valid is not None:
+        row |= _validate(session, config, recordings, valid)
+    session.history.append(row)
+    return row
+
+
+def _penalty(hidden: Mapping[str, Tensor], config: Config) -> Tensor:
+    c = config.loss
+    if not (c.mean_spikes or c.many or c.few):
+        return torch.zeros(())
+    return firing_penalty(hidden, c.mean_spikes, c.many, c.many_above, c.few, c.few_below)
+
+
+def _validate(session: _Session, config: Config, recordings: Recordings, valid: EventSet) -> dict[str, Any]:
+    """Accuracy and loss on the validation split; keeps the best weights."""
+    found = evaluate(session.judged, valid, steps=recordings.steps)
+    scale = config.loss.scale / recordings.steps if config.readout in ("count", "sum") else config.loss.scale
+    answers = torch.from_numpy(found.scores) * scale
+    loss = float(nn.functional.cross_entropy(answers, torch.from_numpy(valid.labels)))
+    session.stale += 1
+    if session.best_loss is None or loss < session.best_loss:
+        session.best_loss, session.stale = loss, 0
+        if config.train.keep == "best":
+            session.best = {k: v.detach().clone() for k, v in session.judged.state_dict().items()}
+    return {"valid_loss": loss, "valid_accuracy": found.accuracy}
+
+
+def _stopped(session: _Session, config: Config) -> bool:
+    return bool(config.train.patience) and session.stale >= config.train.patience
+
+
+def _quantise(session: _Session, config: Config, recordings: Recordings, data: EventSet) -> None:
+    """From here on on the chip's integers, starting from the weights that count."""
+    assert config.quantise
+    model = session.judged
+    _recalibrate(model, config, recordings, data, session)
+    prepare(model, config.quantise.formats, config.quantise.state)
+    session.model = model
+    session.ema = copy.deepcopy(model) if config.optimiser.ema else None
+    session.optimiser = optimiser_of(model, config.optimiser)
+    session.quantised = True
+    # the best so far had real weights and another structure
+    session.best, session.best_loss, session.stale = {}, None, 0
+
+
+def _recalibrate(
+    model: SpikingNetwork, config: Config, recordings: Recordings, data: EventSet, session: _Session
+) -> None:
+    """Statistics of norms as the plain mean over some training batches, with the weights as they are."""
+    norms = [m for m in model.modules() if isinstance(m, NORMS)]
+    if not norms or not config.train.recalibrate:
+        return
+    model.eval()
+    before = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # plain mean over the batches
+        norm.train()
+    with torch.no_grad():
+        for number, (x, _) in enumerate(_batches(config, recordings, data, session.epoch, session.threads)):
+            if number == config.train.recalibrate:
+                break
+            model(x)
+    for norm, momentum in zip(norms, before, strict=True):
+        norm.momentum = momentum
+        if isinstance(norm, ScaleNorm):
+            norm.batches = 0
+    model.eval()
+
+
+def _batches(
+    config: Config, recordings: Recordings, data: EventSet, epoch: int, threads: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    return batches(
+        data,
+        config.train.batch_size,
+        recordings.dt,
+        recordings.steps,
+        shuffle=True,
+        seed=config.seed,
+        epoch=epoch,
+        augment=recordings.augment,
+        drop_last=config.train.drop_last,
+        threads=threads,
+    )
+
+
+@torch.no_grad()
+def _average(ema: nn.Module, model: nn.Module, keep: float) -> None:
+    """ema <- keep ema + (1 - keep) model, parameters and floating buffers; other buffers are copied."""
+    new = model.state_dict()
+    for name, old in ema.state_dict().items():
+        if old.is_floating_point():
+            old.lerp_(new[name], 1.0 - keep)
+        else:
+            old.copy_(new[name])
+
+
+def _save(session: _Session, out: Path) -> None:
+    tensors: dict[str, Mapping[str, Tensor]] = {"model": session.model.state_dict()}
+    if session.ema is not None:
+        tensors["ema"] = session.ema.state_dict()
+    if session.best:
+        tensors["best"] = session.best
+    names = ("threads", "quantised", "epoch", "step", "stale", "best_loss", "history")
+    state = {name: getattr(session, name) for name in names}
+    checkpoint.save(out, session.epoch, state, tensors, session.optimiser.state_dict())
+    results.write_lines(out / results.METRICS, session.history)
+
+
+def _restore(session: _Session, saved: checkpoint.Saved, config: Config) -> None:
+    for name in ("quantised", "epoch", "step", "stale", "best_loss", "history"):
+        setattr(session, name, saved.state[name])
+    if session.quantised:
+        assert config.quantise
+        for model in (session.model, session.ema):
+            if model is not None:
+                prepare(model, config.quantise.formats, config.quantise.state)
+        session.optimiser = optimiser_of(session.model, config.optimiser)
+    session.model.load_state_dict(saved.tensors["model"])
+    if session.ema is not None:
+        session.ema.load_state_dict(saved.tensors["ema"])
+    session.best = dict(saved.tensors.get("best", {}))
+    session.optimiser.load_state_dict(dict(saved.optimiser))
+
+
+def _finish(session: _Session, config: Config, recordings: Recordings, valid: EventSet | None, out: Path) -> Run:
+    """Choose the weights, write network and weights, then the manifest that says the run is finished."""
+    from safetensors.torch import save_file
+
+    from neuro import nir
+    from neuro.files import atomic_path, write_json
+
+    model = session.judged
+    if session.best:
+        model.load_state_dict(session.best)
+    else:
+        _recalibrate(model, config, recordings, recordings.train(config.train.epochs), session)
+    model.eval()
+    network = to_network(model)
+    nir.save(network, out / results.NETWORK)
+    with atomic_path(out / results.WEIGHTS) as part:
+        save_file({k: v.detach().contiguous().clone() for k, v in model.state_dict().items()}, part)
+    summary: dict[str, Any] = {
+        "name": config.name,
+        "dataset": config.data.dataset,
+        "seed": config.seed,
+        "epochs": session.epoch,
+        "steps": recordings.steps,
+        "dt": recordings.dt,
+        "trained_on": config.data.train_on,
+        "quantised": session.quantised,
+        "loss": session.history[-1]["loss"],
+        "accuracy": session.history[-1]["accuracy"],
+    }
+    if valid is not None:
+        found = evaluate(network, valid, steps=recordings.steps)
+        summary |= {"valid_accuracy": found.accuracy, "valid_samples": found.samples}
+    results.write_lines(out / results.METRICS, session.history)
+    write_json(out / results.VERSIONS, {**results.versions(), "threads": session.threads})
+    run = results.finish(out, summary)
+    checkpoint.remove(out)
+    return run
+
+
+def _note_time(out: Path, epoch: int, seconds: float) -> None:
+    """Appended, so a resumed run shows each attempt; not part of what must be reproduced."""
+    with open(out / results.TIMING, "a", encoding="utf-8") as file:
+        file.write(json.dumps({"epoch": epoch - 1, "seconds": round(seconds, 3)}) + "\n")
+
+
+@contextmanager
+def _deterministic(threads: int) -> Iterator[None]:
+    """Deterministic algorithms and a fixed number of threads; what was set before comes back."""
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    settings: Any = torch.utils.deterministic
+    fill = settings.fill_uninitialized_memory
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    settings.fill_uninitialized_memory = False  # we read nothing that was not written
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])
+        settings.fill_uninitialized_memory = fill
+
+
+@contextmanager
+def _bar(console: Console | None, config: Config) -> Iterator[Callable[[int, int, int, float], None]]:
+    """A function that shows (epoch, batch, batches, loss so far)."""
+    if console is None:
+        yield lambda epoch, batch, of, loss: None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(f"train {config.name}", total=float(config.train.epochs))
+
+        def show(epoch: int, batch: int, of: int, loss: float) -> None:
+            text = f"train {config.name} {epoch + 1}/{config.train.epochs} loss {loss:.3f}"
+            bar.update(task, completed=epoch + batch / of, description=text)
+
+        yield show
