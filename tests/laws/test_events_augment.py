@@ -173,6 +173,41 @@ def test_rotation_keeps_the_radius_and_covers_its_range() -> None:
     assert abs(angle.mean()) < 4 * 40 / math.sqrt(3 * 400)
 
 
+def test_rotation_is_rigid() -> None:
+    """Two events of one recording, to the right and below the centre, stay a right angle apart, same sense."""
+    channels = np.tile(np.array([50 * 101 + 90, 90 * 101 + 50], np.int32), 200)
+    labels = np.zeros(200, int)
+    data = EventSet(np.zeros(400), channels, np.arange(0, 401, 2), labels, labels, (1, 101, 101), 0.3, ("a",))
+    _, _, x, y = places(data, Augment(rotation=60)).T
+    right, below = (x[::2] + 1j * y[::2]), (x[1::2] + 1j * y[1::2])
+    assert np.allclose(below / right, 1j, atol=0.06)
+    assert np.abs(np.angle(right, deg=True)).max() > 50
+
+
+@pytest.mark.parametrize("augment", [None, Augment(flip=1.0)])
+@pytest.mark.parametrize("dt", [1e-3, 7e-3, 0.0125, 0.025 / 3])
+def test_events_on_the_grid_fall_into_the_step_they_begin(augment: Augment | None, dt: float) -> None:
+    """float32(0.007) is less than 7 ms; the event is of step 7 all the same, as neuro.events.step_of says."""
+    k = np.arange(300)
+    times = (k * dt).astype(np.float32)
+    one = np.zeros(1, int)
+    data = EventSet(times, np.zeros(300, int), np.array([0, 300]), one, one, (1, 3, 3), 300 * dt, ("a",))
+    assert batch(data, [0], dt, 300, augment).reshape(300, -1).sum(axis=1).tolist() == [1] * 300
+
+
+def test_spline_weights_sum_to_one_and_join() -> None:
+    def weights(f: float) -> np.ndarray:
+        w = np.zeros(4)
+        kernels._bspline(f, w)
+        return w
+
+    for f in np.linspace(0, 1, 11):
+        w = weights(f)
+        assert w.sum() == pytest.approx(1)
+        assert w @ np.arange(4) == pytest.approx(1 + f), "a linear field is reproduced"
+    assert weights(1.0)[1:] == pytest.approx(weights(0.0)[:-1])
+
+
 def test_scale_stretch_and_shear_do_what_they_say() -> None:
     _, _, x, y = places(one_event(70, 70), Augment(scale=math.log(2))).T
     assert np.array_equal(x, y)

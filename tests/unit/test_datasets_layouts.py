@@ -106,6 +106,28 @@ def test_heidelberg(tmp_path: Path, row: object, prefix: str, classes: int) -> N
     assert len(one) == len(found["test"])
 
 
+def test_spikes_out_of_order_are_sorted_with_their_units(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "shd_test.h5", "w") as file:
+        file.create_dataset("spikes/times", (1,), h5py.vlen_dtype(np.float32))[0] = np.array([0.5, 0.25, 0.75], "f4")
+        file.create_dataset("spikes/units", (1,), h5py.vlen_dtype(np.uint16))[0] = np.array([1, 2, 3], "u2")
+        file["labels"] = np.zeros(1, int)
+    found = sets.SHD.load("test", tmp_path)
+    assert found.times.tolist() == [0.25, 0.5, 0.75]
+    assert found.channels.tolist() == [2, 1, 3]
+    for name, value, match in (
+        ("spikes/times", np.array([np.nan, 0, 0], "f4"), "finite"),
+        ("spikes/units", np.array([700, 0, 0], "u2"), "units lie in 0..700"),
+        ("spikes/units", np.array([1, 2], "u2"), "do not match"),
+    ):
+        with h5py.File(tmp_path / "shd_test.h5", "r+") as file:
+            kept = file[name][0]
+            file[name][0] = value
+        with pytest.raises(BadEventFile, match=match):
+            sets.SHD.load("test", tmp_path)
+        with h5py.File(tmp_path / "shd_test.h5", "r+") as file:
+            file[name][0] = kept
+
+
 @pytest.mark.parametrize(("row", "name", "prefix"), [(sets.SHD, "SHD", "shd"), (sets.SSC, "SSC", "ssc")])
 def test_heidelberg_equals_tonic(tmp_path: Path, row: object, name: str, prefix: str) -> None:
     tonic_datasets()
@@ -206,6 +228,15 @@ def test_dvs_gesture_as_published(tmp_path: Path) -> None:
     with pytest.raises(BadEventFile) as caught:
         sets.DVS_GESTURE.load("train", tmp_path)
     assert len(caught.value.violations) == 2
+
+
+def test_aedat3_clock_overflow_and_invalid_events() -> None:
+    data = bytearray(aedat3(np.array([5, 9]), np.array([1, 2]), np.array([3, 4]), np.array([0, 1])))
+    body = data.index(b"#!END-HEADER\r\n") + len(b"#!END-HEADER\r\n")
+    data[body + 12 : body + 16] = (1).to_bytes(4, "little")  # the packet's overflow counter
+    data[body + 28] &= 0xFE  # the first event is marked invalid
+    found = aedat3_polarity(bytes(data), "f")
+    assert [c.tolist() for c in found] == [[9 + 2**31], [2], [4], [1]]
 
 
 def test_aedat2_addresses() -> None:

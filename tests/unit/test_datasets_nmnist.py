@@ -20,6 +20,7 @@ from neuro.datasets.collect import ticks
 from neuro.datasets.compact import load_compact, save_compact
 from neuro.datasets.transforms import Augment, batch
 from neuro.errors import BadConfig, BadEventFile
+from neuro.events import EventSet
 
 # sha256 over (id, label, count) and (x, y, t, p) of all 800 recordings as tonic 1.7.0's read_mnist_file gives
 # them from the original .bin files, in the layout that `digest` below repeats.
@@ -28,8 +29,13 @@ EVENT = np.dtype([("x", "<u2"), ("y", "<u2"), ("t", "<u4"), ("p", "u1")])
 IDS = (3, 5, 9, 12, 13, 14)
 
 
-def test_every_embedded_event_is_the_original() -> None:
-    found = source.load("nmnist", "all")
+@pytest.fixture(scope="module")
+def embedded() -> EventSet:
+    return source.load("nmnist", "all")
+
+
+def test_every_embedded_event_is_the_original(embedded: EventSet) -> None:
+    found = embedded
     assert (len(found), len(found.times)) == (800, 3_281_009)
     digest = hashlib.sha256()
     t = ticks(found.times)
@@ -52,8 +58,8 @@ def test_embedded_recordings_load_fast() -> None:
     assert time.process_time() - start < 3.0  # 0.6 s measured; room for a slow machine
 
 
-def test_an_augmented_epoch_takes_well_under_a_second() -> None:
-    found = source.load("nmnist", "all")
+def test_an_augmented_epoch_takes_well_under_a_second(embedded: EventSet) -> None:
+    found = embedded
     augment = Augment(
         time_shift=4e-3, time_jitter=3e-3, drop=0.3, shift=2, jitter=0.3, rotation=14, scale=0.1, elastic=1
     )
@@ -64,8 +70,8 @@ def test_an_augmented_epoch_takes_well_under_a_second() -> None:
     assert time.process_time() - start < 1.0  # 0.2 s measured for 3.3 million events
 
 
-def test_head_path_is_measured_from_the_recordings() -> None:
-    found = source.load("nmnist", "all")
+def test_head_path_is_measured_from_the_recordings(embedded: EventSet) -> None:
+    found = embedded
     bin_ = ticks(found.times) // 10_000
     inside = bin_ < len(nmnist.HEAD_PATH)
     pixel = found.channels[inside] % (34 * 34)
@@ -80,9 +86,9 @@ def test_stabilised_recordings_stand_still() -> None:
     assert still.shape == (2, 28, 28)
     assert len(still.times) > 0.95 * len(moving.times)
 
-    def wandering(events: object, width: int) -> float:
-        step = (events.times // 0.03).astype(int)  # type: ignore[attr-defined]
-        x = events.channels % width  # type: ignore[attr-defined]
+    def wandering(events: EventSet, width: int) -> float:
+        step = (events.times // 0.03).astype(int)
+        x = events.channels % width
         return float(np.ptp((np.bincount(step, x) / np.bincount(step))[:9]))
 
     assert wandering(still, 28) < 1
@@ -150,6 +156,9 @@ def layouts(folder: Path) -> dict[str, Path]:
         (folder / "loose" / name.rpartition("/")[2]).write_bytes(content)
     for name, mode in (("set.tar.xz", "w:xz"), ("set.tar", "w"), ("set.tar.gz", "w:gz")):
         found[name].write_bytes(tar_of(members(), mode))
+    backwards = dict(reversed(members().items()))  # labels last
+    found["backwards.tar"] = folder / "backwards.tar"
+    found["backwards.tar"].write_bytes(tar_of(backwards))
     save_compact(source.load("nmnist", path=found["loose"]), found["set.events.xz"])
     return found
 
@@ -303,6 +312,21 @@ def test_spoiled_files_never_lose_recordings_in_silence(tmp_path: Path, name: st
             assert found.groups.tolist() == list(IDS), "valid, or refused; never a part"
         else:
             assert str(path) in message
+
+
+@pytest.mark.parametrize("name", ["set.tar.xz", "set.events.xz"])
+def test_every_flipped_byte_of_an_xz_is_noticed(tmp_path: Path, name: str) -> None:
+    """Its checksum lies behind the end of the tar, where a reader of tars alone does not look."""
+    good = layouts(tmp_path)[name]
+    data = bytearray(good.read_bytes())
+    for k in range(0, len(data), 5):
+        data[k] ^= 1 << (k % 8)
+        good.write_bytes(data)
+        assert refusal(lambda p: source.load("nmnist", path=p), good), f"byte {k}"
+        data[k] ^= 1 << (k % 8)
+    for k in range(len(data) - 48, len(data)):  # checksum, index and footer
+        good.write_bytes(bytes(data[:k]) + bytes([data[k] ^ 255]) + bytes(data[k + 1 :]))
+        assert refusal(lambda p: source.load("nmnist", path=p), good), f"byte {k}"
 
 
 def test_spoiled_compact_content(tmp_path: Path) -> None:
