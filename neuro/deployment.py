@@ -7,6 +7,7 @@ are the files to run it. Everything is measured here on the given events; nothin
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -98,6 +99,25 @@ def batches(data: EventSet, steps: int, dt: float, n_inputs: int) -> Iterator[ND
         yield data.batch(range(start, min(start + size, len(data))), dt, steps)
 
 
+def chip_names(chips: Sequence[str] | str) -> tuple[str, ...]:
+    """Registered chips by name, or "all".
+
+    Raises:
+        UnknownChip: no such chip, with the nearest known name.
+    """
+    from neuro.hardware.target import load_target, targets
+
+    names = targets() if chips == "all" else (chips,) if isinstance(chips, str) else tuple(chips)
+    for name in names:
+        load_target(name)
+    return names
+
+
+def steps_of(network: Network, data: EventSet) -> int:
+    """Steps that cover a recording."""
+    return max(1, math.ceil(data.duration / network.dt - 1e-9))
+
+
 def spread_over_classes(labels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Indices of ``count`` samples that visit the classes in turn, the earliest of each first."""
     order = np.lexsort((np.arange(len(labels)), _rank_within_class(labels)))
@@ -156,13 +176,9 @@ def deploy(
         PrecisionLoss: strict, and the chip needs an approximation.
         UnknownChip: no such chip. RunError: another process writes to ``out``.
     """
-    from neuro.hardware.target import load_target, targets
-
-    names = targets() if chips == "all" else (chips,) if isinstance(chips, str) else tuple(chips)
-    for name in names:
-        load_target(name)
+    names = chip_names(chips)
     check_data(network, data)
-    steps = steps or max(1, round(data.duration / network.dt))
+    steps = steps or steps_of(network, data)
     folder = None if out is None else Path(out)
     with _claimed(folder):
         progress("float reference")
