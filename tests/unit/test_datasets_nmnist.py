@@ -238,7 +238,7 @@ def outside(info: tarfile.TarInfo) -> None:
 
 
 def absolute(info: tarfile.TarInfo) -> None:
-    info.name = info.name.replace("nmnist/00003", "/tmp/00003")
+    info.name = info.name.replace("nmnist/00003", "/etc/00003")
 
 
 @pytest.mark.parametrize(
