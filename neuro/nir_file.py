@@ -50,9 +50,9 @@ def read_tree(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Tree:
     import h5py
 
     path = Path(path)
-    if not path.is_file():  # a pipe would block, a folder has no content
-        raise FormatError(f"{path}: no such file")
     try:
+        if not path.is_file():  # a pipe would block, a folder has no content
+            raise FormatError(f"{path}: no such file")
         with h5py.File(path, "r") as file:
             budget = _Budget(path, max_bytes, MAX_OBJECTS, path.stat().st_size)
             node = _child(file, "node", "/node", budget)

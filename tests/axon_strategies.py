@@ -7,6 +7,7 @@ order, so that laws about reordering can demand equality to the last bit.
 from __future__ import annotations
 
 import math
+import os
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,11 +18,11 @@ from numpy.typing import NDArray
 from neuro import ir
 from neuro.events import Events
 
-# derandomised: a test run is a function of the code alone; .ci/run raises the number of examples
+# derandomised: a test run is a function of the code alone; AXON_EXAMPLES=1000 looks further
 LAW = settings(
     deadline=None,
     derandomize=True,
-    max_examples=60,
+    max_examples=int(os.environ.get("AXON_EXAMPLES", "30")),
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )
