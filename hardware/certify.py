@@ -166,8 +166,9 @@ def certify(
     """Compare our simulation of dense uint8[steps, batch, n_inputs] with an oracle's, value by value.
 
     oracle: "lava" (its runtime, one operating-system process per Lava process), "lava-inprocess" (the same graph
-    and models, without the runtime) or "netx" (the netx file). folder: an export of this program (for "netx" the
-    file) to be run as it is; without it the program is exported to a temporary place.
+    and models, without the runtime) or "netx" (the netx file). A graph of more processes than the runtime can be
+    asked for is run in-process, and the certificate's ``oracle`` says so. folder: an export of this program (for
+    "netx" the file) to be run as it is; without it the program is exported to a temporary place.
 
     Raises:
         OracleError: no oracle of that name. SimulationError: ``dense`` does not suit the program.
@@ -193,6 +194,8 @@ def certify(
 
     try:
         import_lava()
+        if oracle == "lava" and _too_many(program):
+            oracle = "lava-inprocess"
         ORACLES[oracle][1](program, comparison.dense, visit, timeout_s, None if folder is None else Path(folder))
     except MissingExtra:
         return Certificate(NOT_RUN, oracle, version, reason=MISSING)
@@ -212,6 +215,14 @@ def certify(
         seconds=total,
         oracle_seconds=total - spent[0],
     )
+
+
+def _too_many(program: Program) -> bool:
+    from neuro.hardware.export.lava_graph import lower
+    from neuro.hardware.export.lava_runtime import MAX_PROCESSES
+
+    graph = lower(program)
+    return len(graph.parts) + len(graph.synapses) > MAX_PROCESSES
 
 
 def _not_run(oracle: str, version: str, refusal: NeuroError, began: float) -> Certificate:

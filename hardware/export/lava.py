@@ -190,10 +190,9 @@ def write(program: Program, path: Path | str, *, example: NDArray[np.uint8] | No
     with whole_folder(path, MANIFEST) as folder:
         write_graph(program, graph, folder)
         t, x = np.nonzero(dense[:, 0])
-        spikes = {f"spikes.{n}": s[:, 0] for n, s in trace.spikes.items() if program.populations[n].model != "input"}
-        np.savez_compressed(
-            folder / "check.npz", t=t.astype(np.int32), x=x.astype(np.int32), steps=np.int64(len(dense)), **spikes
-        )
+        check = {"t": t.astype(np.int32), "x": x.astype(np.int32), "steps": np.array(len(dense))}
+        check |= {f"spikes.{n}": s[:, 0] for n, s in trace.spikes.items() if program.populations[n].model != "input"}
+        np.savez_compressed(folder / "check.npz", allow_pickle=False, **check)
         (folder / "README.md").write_text(_readme(program, graph), encoding="utf-8")
     return path
 
@@ -215,6 +214,7 @@ def manifest(program: Program, graph: LavaGraph) -> dict[str, Any]:
         "output": program.output,
         "readout": program.readout,
         "depth": program.depth,
+        "processes": len(graph.parts) + len(graph.synapses),
         "populations": [
             {
                 "name": p.name,

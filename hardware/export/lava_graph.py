@@ -36,6 +36,7 @@ LIF_RANGES = {"du": (0, 4095), "dv": (0, 4095), "vth": (0, 131071), "bias_mant":
 WEIGHT_EXP = (-8, 7)
 MAX_DELAY = 63
 INT8_MAX = 127
+MANY_KINDS = 8  # kinds of neurons beyond which a matrix per pair of parts costs more than padded parts
 WRAP_24 = 1 << 23
 
 
@@ -372,13 +373,15 @@ def _parts(
     rows = np.stack([values["du"], values["dv"], values["vth"]], axis=1)
     kinds, member = np.unique(rows, axis=0, return_inverse=True)
     member = member.ravel()
-    padded = any(
+    shifted = any(
         p.source == population.name and p.kind in ("dense", "sparse") and scalar(p, "weight_exp", 0) < 0
         for p in program.projections
     )
+    padded = shifted or len(kinds) > MANY_KINDS
+    why = "a matrix with a negative exponent reads them" if shifted else "one matrix can then read them all"
     notes.append(
         f"'{population.name}' is {len(kinds)} LIF processes, one for each (du, dv, vth)"
-        + (", each of full size because a matrix with a negative exponent reads them" if padded else "")
+        + (f", each of full size because {why}" if padded else "")
     )
     parts = []
     for k in range(len(kinds)):

@@ -29,7 +29,7 @@ from neuro.hardware.export.lava_shim import import_lava
 from neuro.hardware.program import Program
 
 
-class _Stop(Exception):  # noqa: N818  # not an error: it ends the first pass of a connection
+class _Stop(Exception):  # not an error: it ends the first pass of a connection
     """Raised by a connection's input in the first pass."""
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import neuro
 from neuro.errors import OracleError
 from neuro.hardware.export.lava_folder import LavaFolder, Values, load_folder, padded
 from neuro.hardware.export.lava_shim import VERSION, available, import_lava
@@ -31,7 +32,10 @@ from neuro.hardware.program import Program
 TIMEOUT_S = 600.0
 STOP_S = 10.0  # for Lava's own shutdown, once all results are written
 POLL_S = 0.05
+MAX_PROCESSES = 150  # of Lava, each one of the operating system with two threads per channel
 LOG_TAIL = 2000  # characters of a failed run's log that an error quotes
+
+
 
 
 Sample = dict[tuple[str, str], NDArray[np.int32]]  # (population, variable) -> [steps + depth, n]
@@ -62,7 +66,8 @@ def run_lava(
 
     Raises:
         MissingExtra: lava-nc is not installed. FormatError: not an exported folder.
-        OracleError: Lava failed or did not end in time; with the last lines of its log.
+        OracleError: Lava failed or did not end in time, with the last lines of its log; or the graph needs more
+            than MAX_PROCESSES processes, because its neurons are of many kinds.
         UnsupportedNode, DoesNotFit: the program cannot be exported.
     """
     if not available():
@@ -80,6 +85,12 @@ def run_lava(
         else:
             path = Path(what).resolve()
         folder = load_folder(path)
+        count = int(folder.manifest["processes"])
+        if count > MAX_PROCESSES:
+            raise OracleError(
+                f"this graph needs {count} processes of the operating system, more than {MAX_PROCESSES}; give the "
+                "neurons of a layer the same time constants and threshold, or use oracle 'lava-inprocess'"
+            )
         padded(dense, folder.inputs, folder.depth)  # complain here rather than in the worker
         flat = np.asarray(dense, np.uint8).reshape(*np.shape(dense)[:2], -1)
         np.save(job / "dense.npy", flat, allow_pickle=False)
@@ -91,7 +102,11 @@ def run_lava(
 
 
 def _run(job: Path, timeout_s: float) -> dict[str, Any]:
-    command = [sys.executable, "-m", "neuro.hardware.export.lava_worker", str(job), str(os.getpid())]
+    # Its folder is the job's, so that nothing lying about here is imported; ours is appended for a plain checkout.
+    home = str(Path(neuro.__file__).parents[1])
+    start = "from neuro.hardware.export.lava_worker import main; sys.exit(main())"
+    code = f"import sys; sys.path.append({home!r}); {start}"
+    command = [sys.executable, "-c", code, str(job), str(os.getpid())]
     deadline = time.monotonic() + timeout_s
     with open(job / "log.txt", "wb") as log:
         worker = subprocess.Popen(  # noqa: S603  # our own interpreter and module

@@ -1,6 +1,4 @@
-"""The process that runs an exported folder in Lava's runtime. Started by `lava_runtime`, never imported by it.
-
-    python -m neuro.hardware.export.lava_worker JOB PARENT_PID
+"""The process that runs an exported folder in Lava's runtime. `lava_runtime` starts it: JOB PARENT_PID.
 
 JOB holds job.json and dense.npy; the worker leaves one .npy per LIF process (int32[steps, 3, n]), progress and
 result.json. Everything that computes is Lava's: models are chosen by Loihi2SimCfg(select_tag="fixed_pt"), LIF
@@ -170,6 +168,3 @@ def main() -> int:
     sys.stderr.flush()
     os._exit(0)  # Lava leaves threads behind that would keep the interpreter from ending
 
-
-if __name__ == "__main__":
-    sys.exit(main())

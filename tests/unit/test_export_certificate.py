@@ -99,6 +99,28 @@ def test_a_crash_of_lava_is_not_a_pass(made, given, tmp_path):
 
 @pytest.mark.lava
 @needs_lava
+def test_neurons_of_many_kinds_are_certified_in_one_process_and_it_says_so():
+    g = rng(4)
+    populations = [
+        population("input", 6, "input"),
+        population("p", 50, du=g.permutation(4000)[:50], dv=g.integers(0, 900, 50), vth=40),
+        population("out", 5, du=1000, dv=100, vth=60),
+    ]
+    projections = [
+        dense("f", "input", "p", even(g, (50, 6))),
+        dense("rec", "p", "p", even(g, (50, 50), -20, 20), delay=g.integers(0, 4, (50, 50))),
+        dense("o", "p", "out", even(g, (5, 50), 0, 30)),
+    ]
+    made = program(populations, projections)
+    graph = lower(made)
+    assert len(graph.parts) + len(graph.synapses) == 52 + 50 + 50 + 1  # not 50 x 50
+    certificate = certify(made, spikes(g, 12, 1, 6, 0.5))
+    assert certificate.passed, certificate
+    assert certificate.oracle == "lava-inprocess"
+
+
+@pytest.mark.lava
+@needs_lava
 def test_what_lava_cannot_hold_is_a_reason_not_a_traceback(given):
     populations = [population("input", 12, "input"), population("out", 3)]
     late = np.full((3, 12), 64)
