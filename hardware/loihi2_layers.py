@@ -106,9 +106,7 @@ def _with_gain(s: Synapses, gain: Array, delay: IntArray) -> Incoming:
         weight = m.weight * gain[:, None]
     else:
         weight = m.weight * gain[m.row]
-    full = np.where(weight != 0, np.broadcast_to(m.delay, weight.shape), 0)  # a missing synapse has no delay
-    one = np.zeros((), np.int64) if not full.any() else full
-    return Incoming(s.name, s.node, s.source, replace(m, weight=weight, delay=one), one)
+    return Incoming(s.name, s.node, s.source, replace(m, weight=weight), m.delay)
 
 
 def _gain_per_channel(m: Map, gain: Array) -> Array | None:

@@ -124,7 +124,7 @@ class _Trial:
     error: float
     weight_error: float
     excess: float  # > 1: a bound is broken by this factor
-    exact: bool  # threshold and bias are met to the last bit
+    exact: bool  # weights, threshold and bias are met to the last bit
     choices: tuple[_Choice, ...]
 
 
@@ -243,7 +243,7 @@ class _Search:
             far = {float(f"{t.unit * t.excess:.2g}") for t in trials if np.isfinite(t.excess)}
             rescue = [self.judge(unit * more) for unit in far for more in (1.02, 1.1, 1.3, 1.7, 2.2)]
             good = [t for t in rescue if t.excess <= 1] or trials
-        return min(good, key=lambda t: (float(f"{max(t.error, NEGLIGIBLE):.2g}"), not t.exact, -t.unit))
+        return min(good, key=lambda t: (not t.exact, float(f"{max(t.error, NEGLIGIBLE):.2g}"), -t.unit))
 
     def on_grid(self) -> list[float]:
         """Units at which the weights of every projection are met exactly; none if one has no grid."""
@@ -299,7 +299,12 @@ class _Search:
         if w.threshold is not None and not self.lattice:
             level = float((((vth * unit - w.threshold) / np.maximum(w.threshold, unit)) ** 2).mean())
         return _Trial(
-            unit, error + level, weights / (self.power or 1.0), max(excess), bias + level <= 1e-14 * self.power, choices
+            unit,
+            error + level,
+            weights / (self.power or 1.0),
+            max(excess),
+            weights + floor == 0 and bias <= 1e-14 * self.power and level <= 1e-13,
+            choices,
         )
 
     def bias(self, unit: float) -> tuple[IntArray, int]:

@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 
 from neuro import ir
 from neuro.hardware import compile as compile_network
+from neuro.hardware.loihi2 import CHIP
 from neuro.hardware.loihi2_kernels import run
+from neuro.hardware.loihi2_registers import Weights, _Projection
 from neuro.hardware.program import Program
+from neuro.hardware.quantise import to_format
 
 seeds = st.integers(0, 2**32 - 1)
 quick = settings(deadline=None, max_examples=20)
@@ -82,6 +85,24 @@ def test_a_readout_that_never_forgets_needs_to_know_how_long() -> None:
     program = compile_network(network, max_steps=200)
     trace = run(program, worst(program, 200))
     assert trace.spikes["p"].sum() == 0
+
+
+@quick
+@given(seeds, st.integers(-8, 2))
+def test_the_bounds_of_a_step_hold_for_the_shifted_sums(seed: int, octave: int) -> None:
+    """A right shift rounds sums down, so that the least sum may lie below the least sum of weights, shifted."""
+    rng = np.random.default_rng(seed)
+    weight = rng.normal(size=(3, 5))
+    projection = _Projection(Weights("w", "w", "dense", weight, 3), CHIP)
+    unit = float(np.abs(weight).max()) / 200 * 2.0**-octave
+    choice = projection.best(unit)
+    q = to_format(weight, unit * 2.0**choice.exponent, projection.formats[choice.format])
+    spikes = np.array(list(np.ndindex(*(2,) * 5)))  # every input there is
+    sums = spikes @ q.T
+    arrived = sums << choice.exponent if choice.exponent > 0 else sums >> -choice.exponent
+    assert (arrived <= choice.high).all()
+    assert (arrived >= choice.low).all()
+    assert (np.abs(arrived).max(axis=0) >= np.maximum(choice.high, -choice.low) - 1).all()  # and are met
 
 
 def test_headroom_buys_resolution() -> None:

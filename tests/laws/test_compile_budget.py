@@ -86,7 +86,7 @@ def test_weights_trained_on_a_grid_come_back_exactly(seed: int, step: float, mos
     whole = rng.integers(0 if one_sided else -most, most + 1, (6, 9))
     whole[0, 0] = most
     weight = (whole * np.float32(step)).astype(np.float32)
-    theta = float(np.float32(step)) * int(rng.integers(1, 500))
+    theta = float(np.float32(step)) * int(rng.integers(1, 5000)) / 16  # finer than the weights
     network = ir.chain(
         [
             ("in", ir.Input((9,))),

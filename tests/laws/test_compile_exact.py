@@ -107,7 +107,11 @@ def test_feedback_across_layers_is_exact_with_enough_delay() -> None:
 
     exact = looped(1)
     assert compare(exact, events(1, exact)).substitutions == ()
-    late = compile_network(looped(0))
+    tight = looped(0)
+    late = compile_network(tight)
+    dense = events(1, tight)
+    slower = in_float(tight.replace_nodes({"late": ir.Delay(np.ones(5, int))}), dense)
+    np.testing.assert_array_equal(on_chip(late, dense)["b"], slower["b"])  # late by exactly what it says
     assert len(late.substitutions) == 1
     assert "1 step(s) late" in late.substitutions[0]
 
@@ -125,6 +129,20 @@ def test_one_pair_of_neurons_with_synapses_of_different_delay() -> None:
     edges = [("in", "now"), ("in", "then"), ("then", "d"), ("now", "sum"), ("d", "sum"), ("sum", "p"), ("p", "out")]
     network = ir.Network(nodes, tuple(edges), dt=1e-3)
     compare(network, events(3, network))
+
+
+def test_two_matrices_with_delays_in_a_row() -> None:
+    """Between one pair of neurons run ways of several lengths; the chip holds one synapse per pair and projection."""
+    rng = np.random.default_rng(8)
+    first = ir.Linear(rng.integers(1, 4, (3, 2)) * 1.0, rng.integers(0, 4, (3, 2)))
+    second = ir.Linear(rng.integers(1, 4, (2, 3)) * 1.0, rng.integers(0, 4, (2, 3)))
+    nodes = {"in": ir.Input((2,)), "w": first, "v": second, "p": ir.IF(v_threshold=np.full(2, 9.0)), "out": ir.Output()}
+    network = ir.chain(nodes, dt=1e-3)
+    program = compare(network, events(3, network))
+    assert len(program.projections) > 1
+    for p in program.projections:
+        pairs = list(zip(p.params["row"].tolist(), p.params["col"].tolist(), strict=True))
+        assert len(pairs) == len(set(pairs))
 
 
 @pytest.mark.parametrize("steps", [61, 62])
