@@ -127,11 +127,11 @@ def _lava(program: Program, dense: NDArray[np.uint8], visit: Visit, timeout_s: f
 def _lava_inprocess(
     program: Program, dense: NDArray[np.uint8], visit: Visit, timeout_s: float, folder: Path | None
 ) -> None:
-    from neuro.hardware.export.lava_inprocess import prepare, run_inprocess
+    from neuro.hardware.export.lava_inprocess import prepare
 
-    one = prepare(folder).run if folder else lambda d: run_inprocess(program, d)
+    graph = prepare(folder or program)
     for k in range(dense.shape[1]):
-        visit(k, {key: values[:, 0] for key, values in one(dense[:, k : k + 1]).items()})
+        visit(k, {key: values[:, 0] for key, values in graph.run(dense[:, k : k + 1]).items()})
 
 
 def _netx(program: Program, dense: NDArray[np.uint8], visit: Visit, timeout_s: float, folder: Path | None) -> None:

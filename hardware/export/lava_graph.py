@@ -204,8 +204,8 @@ def _check(program: Program, registers: bool) -> None:
         raise UnsupportedNode("this program cannot be written for Lava", unknown)
     bad: list[Violation] = []
     for population in program.populations.values():
-        if registers and population.model != "input":
-            bad += _bad_registers(population)
+        if population.model != "input":
+            bad += _bad_registers(population) if registers else _bad_threshold(population)
     for projection in program.projections:
         if projection.kind != "conv":
             bad += _bad_synapses(projection, registers)
@@ -223,6 +223,12 @@ def _bad_registers(population: Population) -> list[Violation]:
             wanted = f"{values.min()}..{values.max()}"
             bad.append(Violation(population.name, name, wanted, f"{low}..{high}", "Compile it again."))
     return bad
+
+
+def _bad_threshold(population: Population) -> list[Violation]:
+    """A neuron at rest must not fire, or the places that only fill up a vector would."""
+    lowest = int(population.params.get("vth", np.zeros(1, np.int64)).min())
+    return [Violation(population.name, "vth", lowest, "at least 0", "Compile it again.")] if lowest < 0 else []
 
 
 def _bad_synapses(projection: Projection, registers: bool) -> list[Violation]:

@@ -156,14 +156,24 @@ class InProcess:
         return {key: np.stack([r[key] for r in runs], axis=1) for key in runs[0]}
 
 
-def prepare(folder: Path | str) -> InProcess:
-    """Compile an exported folder in this process; `InProcess.run` then takes samples.
+def prepare(what: Program | Path | str) -> InProcess:
+    """Compile an exported folder, or a program, in this process; `InProcess.run` then takes samples.
+
+    Of a program, numbers beyond the chip's registers are passed on to Lava as they are.
 
     Raises:
         MissingExtra: lava-nc is not installed. FormatError: not an exported folder. OracleError: Lava fails.
+        UnsupportedNode, DoesNotFit: Lava cannot hold the program.
     """
     import_lava()
-    loaded = load_folder(folder)
+    if isinstance(what, Program):
+        from neuro.hardware.export.lava import write_graph
+        from neuro.hardware.export.lava_graph import lower
+
+        with tempfile.TemporaryDirectory(prefix="axonport-lava-") as folder:
+            write_graph(what, lower(what, registers=False), Path(folder))
+            return prepare(folder)
+    loaded = load_folder(what)
     processes = loaded.module.build(np.zeros((1, loaded.inputs), np.uint8))
     return InProcess(loaded, compile_graph(processes))
 
@@ -174,16 +184,7 @@ def run_inprocess(
     """Lava's answer to dense uint8[steps, batch, n_inputs], each sample from zero state.
 
     Returns (population, "u" | "v" | "s") -> int32[steps + depth, batch, n], v after reset; all of them, or
-    those in ``probes``. Numbers beyond the chip's registers are passed on to Lava as they are.
-
-    Raises:
-        MissingExtra: lava-nc is not installed. UnsupportedNode, DoesNotFit: Lava cannot hold the program.
+    those in ``probes``. Raises what `prepare` does.
     """
-    from neuro.hardware.export.lava import write_graph
-    from neuro.hardware.export.lava_graph import lower
-
-    import_lava()
-    with tempfile.TemporaryDirectory(prefix="axonport-lava-") as folder:
-        write_graph(program, lower(program, registers=False), Path(folder))
-        values = prepare(folder).run(dense)
+    values = prepare(program).run(dense)
     return values if probes is None else {key: values[key] for key in probes}

@@ -88,7 +88,7 @@ def test_names_cannot_become_code(tmp_path):
         dense("0 1", hostile, "in put", even(rng(), (2, 4))),
     ]
     folder = export(program(populations, projections), tmp_path / "exported")
-    tree = ast.parse((folder / "network.py").read_text())
+    tree = ast.parse((folder / "network.py").read_text(), feature_version=(3, 10))
     assert "_exit" not in {getattr(n, "attr", "") for n in ast.walk(tree)}
     assert sum(isinstance(n, ast.Import) for n in ast.walk(tree)) == 7
     loaded = load_folder(folder)
