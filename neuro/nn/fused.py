@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from neuro.nn import kernels
-from neuro.nn.surrogate import AnySurrogate
+from neuro.nn.surrogate import AnySurrogate, Surrogate
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,24 @@ def _grid_arguments(rule: Rule, dtype: np.dtype[Any], p: dict[str, Any]) -> tupl
     return p, (True, state, float(g.fraction), float(g.limit))
 
 
+_KINDS = {
+    "fast_sigmoid": kernels.FAST_SIGMOID,
+    "superspike": kernels.FAST_SIGMOID,
+    "atan": kernels.ATAN,
+    "triangle": kernels.TRIANGLE,
+    "straight_through": kernels.STRAIGHT_THROUGH,
+}
+
+
+def _kind(rule: Rule) -> tuple[int, float]:
+    """How the kernel gets the surrogate's derivative, and its steepness."""
+    if not rule.spiking:
+        return kernels.SILENT, 0.0
+    if isinstance(rule.surrogate, Surrogate) and rule.surrogate.name in _KINDS:
+        return _KINDS[rule.surrogate.name], rule.surrogate.alpha
+    return kernels.PRECOMPUTED, 0.0
+
+
 class _Scan(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -167,10 +185,13 @@ class _Scan(torch.autograd.Function):
         v, s, i_seq, weight, alpha, beta, theta, v_reset, gain_syn, gain = ctx.saved_tensors
         rule: Rule = ctx.rule
         one, n = v.new_ones(()).numpy()[()], v.shape[2]
-        if rule.spiking:
+        kind, steepness = _kind(rule)
+        if kind == kernels.PRECOMPUTED:
             h = rule.surrogate.derivative(v - theta).contiguous()
         else:
-            h, theta = torch.zeros_like(v), torch.zeros_like(theta)  # inf * 0 would be NaN
+            h = torch.zeros_like(v[:1])
+        if not rule.spiking:
+            theta = torch.zeros_like(theta)  # inf * 0 would be NaN
         if rule.grid is not None:
             gain_syn = gain_syn * rule.grid.unit  # currents came in weight integers
         attached = 0.0 if rule.detach or not rule.spiking else 1.0
@@ -189,12 +210,13 @@ class _Scan(torch.autograd.Function):
         state = [torch.zeros_like(v[0]) for _ in range(3)]
         tensors = (*series, *state, dx, d_alpha, d_beta, d_theta, alpha, gain_syn, beta, gain, theta, v_reset)
         arrays = [a.detach().contiguous().numpy() for a in tensors]
+        head = (kind, one * steepness)
         c_s, c_uh = one * (0 if subtract else 1), one * (0 if subtract else -attached)
         tail = (c_s, c_h.contiguous().numpy(), c_uh, subtract, g_u is not None, ctx.learn)
 
         def steps(begin: int, end: int) -> None:
             size = (end - begin) * v[0].numel()
-            kernels.over_rows(kernels.backward, torch.get_num_threads(), v.shape[1], size, begin, end, *arrays, *tail)
+            kernels.over_rows(kernels.backward, torch.get_num_threads(), v.shape[1], size, begin, end, *head, *arrays, *tail)
 
         if not ctx.recurrent:
             steps(0, len(v))

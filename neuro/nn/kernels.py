@@ -126,6 +126,31 @@ def forward(
 # Both are 1 - c_s s + (c_h + c_uh u) h, so no branch is left in the loop.
 
 
+# Surrogates whose derivative a kernel computes on the way; `neuro.nn.surrogate` computes the others beforehand.
+SILENT, PRECOMPUTED, FAST_SIGMOID, ATAN, TRIANGLE, STRAIGHT_THROUGH = range(6)
+
+
+@kernel
+def _slope(kind: int, a: float, v: A, theta: A, h: A) -> None:
+    """h(v - theta) of the surrogates that need no transcendental function, with steepness a."""
+    one = h.dtype.type(1)
+    if kind == FAST_SIGMOID:
+        for j in range(h.size):
+            z = one + a * abs(v[j] - theta[j])
+            h[j] = one / (z * z)
+    elif kind == ATAN:
+        c = h.dtype.type(0.5 * np.pi) * a
+        for j in range(h.size):
+            z = c * (v[j] - theta[j])
+            h[j] = h.dtype.type(0.5) * a / (one + z * z)
+    elif kind == TRIANGLE:
+        for j in range(h.size):
+            h[j] = max(a * (one - a * abs(v[j] - theta[j])), h.dtype.type(0))
+    else:
+        for j in range(h.size):
+            h[j] = a
+
+
 @kernel
 def _adjoint(
     ds: A, h: A, v: A, s: A, du: A, dv: A, di: A, dx: A, alpha: A, gain_syn: A, beta: A, gain: A, c_s: float,
@@ -158,7 +183,7 @@ def _learn(
 ) -> None:
     """Adds step t to the gradients of the parameters of neurons p in batch row b."""
     for k in range(p.start, p.stop):
-        d_theta[b, k] -= (g[t, b, k] + dv[b, k] * (c_h[k] + c_uh * v[t, b, k])) * h[t, b, k]
+        d_theta[b, k] -= (g[t, b, k] + dv[b, k] * (c_h[k] + c_uh * v[t, b, k])) * h[b, k]
         if subtract:
             d_theta[b, k] -= dv[b, k] * s[t, b, k]
         if t > 0:
@@ -170,32 +195,37 @@ def _learn(
 
 @kernel
 def backward(
-    first: int, last: int, begin: int, end: int, g: A, g_u: A, h: A, v: A, s: A, i_seq: A, du: A, dv: A,
-    di: A, dx: A, d_alpha: A, d_beta: A, d_theta: A, alpha: A, gain_syn: A, beta: A, gain: A, theta: A,
-    v_reset: A, c_s: float, c_h: A, c_uh: float, subtract: bool, has_u: bool, learn: bool,
+    first: int, last: int, begin: int, end: int, kind: int, a: float, g: A, g_u: A, h: A, v: A, s: A, i_seq: A,
+    du: A, dv: A, di: A, dx: A, d_alpha: A, d_beta: A, d_theta: A, alpha: A, gain_syn: A, beta: A, gain: A,
+    theta: A, v_reset: A, c_s: float, c_h: A, c_uh: float, subtract: bool, has_u: bool, learn: bool,
 ) -> None:
     """Steps end - 1 down to begin: gradients to the currents (dx) and, where learn, to alpha, beta, v_threshold.
 
-    g, g_u: gradient to s and to v; h: surrogate derivative; all [time, batch, n]. State du, dv, di:
-    [batch, n], read and left behind. Parameters' gradients add up per batch row, [batch, n].
+    g, g_u: gradient to s and to v, [time, batch, n]. kind, a: the surrogate and its steepness. h: its
+    derivative, [time, batch, n], if PRECOMPUTED; else [1, batch, n], zero if SILENT (nothing fires), room
+    for one step otherwise. State du, dv, di: [batch, n], read and left behind. Gradients of parameters
+    add up per batch row, [batch, n].
     """
     n = v.shape[2]
     for b in range(first, last):
         for start in range(0, n, BLOCK):
             p = slice(start, min(start + BLOCK, n))
             for t in range(end - 1, begin - 1, -1):
+                r = t if kind == PRECOMPUTED else 0
+                if kind > PRECOMPUTED:
+                    _slope(kind, a, v[t, b, p], theta[p], h[0, b, p])
                 if has_u:
                     _adjoint_with_v(
-                        g[t, b, p], g_u[t, b, p], h[t, b, p], v[t, b, p], s[t, b, p], du[b, p], dv[b, p], di[b, p],
+                        g[t, b, p], g_u[t, b, p], h[r, b, p], v[t, b, p], s[t, b, p], du[b, p], dv[b, p], di[b, p],
                         dx[t, b, p], alpha[p], gain_syn[p], beta[p], gain[p], c_s, c_h[p], c_uh,
                     )
                 else:
                     _adjoint(
-                        g[t, b, p], h[t, b, p], v[t, b, p], s[t, b, p], du[b, p], dv[b, p], di[b, p],
+                        g[t, b, p], h[r, b, p], v[t, b, p], s[t, b, p], du[b, p], dv[b, p], di[b, p],
                         dx[t, b, p], alpha[p], gain_syn[p], beta[p], gain[p], c_s, c_h[p], c_uh,
                     )
                 if learn:
                     _learn(
-                        t, b, p, g, h, v, s, i_seq, du, dv, di,
+                        t, b, p, g, h[r], v, s, i_seq, du, dv, di,
                         d_alpha, d_beta, d_theta, theta, v_reset, c_h, c_uh, subtract,
                     )

@@ -297,7 +297,8 @@ def build(
         bad.append("readout 'count' needs a spiking last layer; use 'sum', 'max' or 'last' with li or cuba_li")
     if bad:
         raise BadConfig("layers", bad)
-    return SpikingNetwork(layers, input_shape=input_shape, dt=dt, readout=readout)
+    network = SpikingNetwork(layers, input_shape=input_shape, dt=dt, readout=readout)
+    return network.to(memory_format=torch.channels_last)  # of kernels; convolutions run a quarter faster on CPUs
 
 
 def _start(weight: Tensor, fan_in: int, init: float | None, rng: torch.Generator) -> None:
