@@ -7,6 +7,7 @@ cannot be used; 4 the chip cannot hold the network; 5 an optional package is mis
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -351,6 +352,8 @@ def _root(
 
 def main() -> None:
     """Entry point: errors raised on purpose become one message and an exit code, never a traceback."""
+    # Idle torch threads wait instead of spinning: on a busy machine spinning costs many times the work.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except KeyboardInterrupt:
