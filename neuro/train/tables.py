@@ -32,12 +32,19 @@ def read_table(cls: type[T], table: object, where: str, bad: list[str]) -> T | N
         if name not in fields:
             bad.append(f"{_at(where, name)} is unknown. {did_you_mean(str(name), fields)}")
     values: dict[str, Any] = {}
+    whole = True  # whether every field has a value, its default where what was given is wrong
     for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if name in table:
-            values[name] = read_value(hints[name], table[name], _at(where, name), bad)
-        elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            wrong = len(bad)
+            value = read_value(hints[name], table[name], _at(where, name), bad)
+            if len(bad) == wrong:
+                values[name] = value
+                continue
+        elif required:
             bad.append(f"{_at(where, name)} is missing")
-    if len(bad) > before:
+        whole = whole and not required
+    if not whole:
         return None
     made = cls(**values)
     bad += [f"{_at(where, problem)}" for problem in getattr(made, "problems", list)()]
@@ -49,6 +56,8 @@ def read_value(hint: Any, value: object, where: str, bad: list[str]) -> Any:
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         options = [a for a in args if a is not type(None)]
+        if len(options) == 1:
+            return read_value(options[0], value, where, bad)
         for option in options:
             trial: list[str] = []
             found = read_value(option, value, where, trial)
