@@ -7,8 +7,8 @@ u on the chip stands for gain_mem * i::
     u[t] = alpha u[t-1] + gain_mem gain_syn W s[t];   v[t] = beta v[t-1] + u[t] + bias
 
 What the chip cannot do exactly is replaced by the nearest it can, and every such `substitution` is listed in the
-Program: reset by subtraction becomes reset to zero; v_reset other than 0 shifts the membrane, which then starts at
-v_reset; a bias held in the register acts from the chip's first step, before the sample reaches the population.
+Program: reset by subtraction becomes reset to zero; a loop too tight for the chip's steps arrives late. What biases
+and v_reset need at the start of a sample is given by a neuron that fires once, see `loihi2_start`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 
 from neuro import ir
 from neuro.errors import ChipError, DoesNotFit, PrecisionLoss, UnsupportedNode, Violation
-from neuro.hardware.loihi2_layers import CHIP, LINE, Incoming, Layer, Options, fit_layer, layer_of
-from neuro.hardware.loihi2_registers import Registers
+from neuro.hardware import loihi2_start
+from neuro.hardware.loihi2_layers import CHIP, Options, Settled, fit_layer, layer_of
+from neuro.hardware.loihi2_registers import Fitted
+from neuro.hardware.loihi2_start import START
 from neuro.hardware.lowering import Lowered, Synapses, lower
 from neuro.hardware.maps import Map
 from neuro.hardware.place import Demand, Mesh, place
@@ -37,7 +39,7 @@ SUPPORTS: dict[type[ir.Node], str] = {
     ir.Input: "spikes from outside, one step to the first synapses",
     ir.Output: "reads one population; spike counts, or sum, max, last of v",
     ir.Linear: "dense synapses, 8-bit weights with a shared exponent, delays up to 62 steps",
-    ir.Affine: "as Linear; the bias goes to the neuron's bias register or to a neuron that fires in every step",
+    ir.Affine: "as Linear; the bias goes to the neuron's bias register",
     ir.Conv2d: "shared 8-bit kernels; a list of synapses where there are delays, or gains differ within a channel",
     ir.SumPool2d: "folded into the synapses behind it",
     ir.AvgPool2d: "folded into the synapses behind it",
@@ -56,7 +58,7 @@ def compile_network(
     network: Network,
     *,
     strict: bool = False,
-    bias: str = "auto",
+    start_up: bool = True,
     max_steps: int | None = None,
     readout_headroom: float = 1.0,
 ) -> Program:
@@ -64,9 +66,8 @@ def compile_network(
 
     Args:
         strict: refuse every approximation but rounding.
-        bias: "register": in the neuron's bias register, with fine resolution, but it acts from the chip's first
-            step, ``skew`` steps early. "line": synapses from a neuron that fires in every step, timed exactly, on
-            the grid of the weights. "auto": "line" where that loses nothing (biases on the weights' own grid).
+        start_up: let a neuron that fires once set each population up when its sample arrives, where biases or
+            v_reset need it (`loihi2_start`). False: nothing is added, and what is wrong is listed.
         max_steps: longest sample, to bound sums that do not leak; None for any length.
         readout_headroom: share of the worst case that the membrane of a readout must hold. 1 guarantees that it
             never fires; less buys resolution, and the simulator reports it if it does fire.
@@ -75,9 +76,9 @@ def compile_network(
         UnsupportedNode: parts with no counterpart, all of them. DoesNotFit: limits exceeded, all of them.
         PrecisionLoss: ``strict`` and a substitution would be needed. ChipError: an option out of range.
     """
-    options = Options(bias, max_steps, readout_headroom)
-    if LINE in network.nodes:
-        raise ChipError(f"'{LINE}' is the name of the neuron that carries biases on {CHIP.name}; rename that node")
+    options = Options(start_up, max_steps, readout_headroom)
+    if START in network.nodes:
+        raise ChipError(f"'{START}' is the name of the neuron that starts samples on {CHIP.name}; rename that node")
     lowered = lower(network)
     _refuse_graded_sources(network, lowered)
     substitutions: list[str] = []
@@ -98,11 +99,11 @@ def compile_network(
         raise DoesNotFit(f"the network does not fit {CHIP.name}", violations)
     if strict and substitutions:
         raise PrecisionLoss(f"{CHIP.name} needs approximations, which strict refuses", substitutions)
-    scale = {name: registers.unit / (1 << CHIP.limit("membrane_shift")) for name, (_, registers) in fitted.items()}
+    scale = {name: f.registers.unit / (1 << CHIP.limit("membrane_shift")) for name, f in fitted.items()}
     output = network.nodes[network.output]
     assert isinstance(output, ir.Output)
-    if LINE in populations:
-        skew[LINE] = 0
+    if START in populations:
+        skew[START] = 0
     return Program(
         chip=CHIP.name,
         dt=network.dt,
@@ -139,26 +140,25 @@ def _link(s: Synapses) -> Link | None:
 
 
 def _build(
-    network: Network, fitted: dict[str, tuple[Layer, Registers]], skew: dict[str, int]
+    network: Network, fitted: dict[str, Settled], skew: dict[str, int]
 ) -> tuple[dict[str, Population], tuple[Projection, ...], tuple[QuantisationError, ...]]:
-    source = network.input
+    source, bits = network.input, CHIP.formats["weight_mixed"].bits
     populations = {source: Population(source, source, "input", network.shapes[source])}
-    if any(d.source == LINE for layer, _ in fitted.values() for d in layer.incoming):
-        one = {"du": 4095, "dv": 0, "vth": 0, "bias_mant": 1, "bias_exp": 0}  # v = 1 > 0 in every step
-        populations[LINE] = Population(LINE, LINE, "lif", (1,), {n: np.array(v) for n, v in one.items()})
     projections: list[Projection] = []
     budget: list[QuantisationError] = []
-    for name, (layer, registers) in fitted.items():
-        kernels = [d.map.out_shape for d in layer.incoming if d.map.kind == "conv"]
+    if any(f.pulses for f in fitted.values()):
+        populations[START] = loihi2_start.population()
+        projections.append(loihi2_start.own_projection(bits))
+    for name, f in fitted.items():
+        kernels = [d.map.out_shape for d in f.layer.incoming if d.map.kind == "conv"]
         shape = kernels[0] if kernels else network.shapes[name]  # a flat population behind a kernel keeps its planes
-        model = "lif" if layer.node.spiking else "li"
-        populations[name] = Population(name, name, model, shape, registers.params)
-        for d, f in zip(layer.incoming, registers.fitted, strict=True):
-            params = (
-                _conv_params(d.map) if d.map.kind == "conv" else _list_params(d, f.weight_exp, f.sign_mode, f.weight_q)
-            )
-            projections.append(Projection(d.name, d.node, d.source, name, d.map.kind, f.weight_q, params))
-        budget += registers.budget
+        model = "lif" if f.layer.node.spiking else "li"
+        populations[name] = Population(name, name, model, shape, f.registers.params)
+        for d, q in zip(f.layer.incoming, f.registers.fitted, strict=True):
+            params = _conv_params(d.map) if d.map.kind == "conv" else _list_params(d.map, q, bits)
+            projections.append(Projection(d.name, d.node, d.source, name, d.map.kind, q.weight_q, params))
+        projections += loihi2_start.projections(name, f.pulses, bits)
+        budget += [*f.registers.budget, *f.budget]
     return populations, tuple(projections), tuple(budget)
 
 
@@ -171,17 +171,17 @@ def _conv_params(m: Map) -> dict[str, IntArray]:
     }
 
 
-def _list_params(d: Incoming, exponent: int, sign_mode: int, weight_q: IntArray) -> dict[str, IntArray]:
+def _list_params(m: Map, q: Fitted, bits: int) -> dict[str, IntArray]:
     params = {
-        "weight_exp": np.array(exponent),
-        "num_weight_bits": np.array(CHIP.formats["weight_mixed"].bits),
-        "sign_mode": np.array(sign_mode),
+        "weight_exp": np.array(q.weight_exp),
+        "num_weight_bits": np.array(bits),
+        "sign_mode": np.array(q.sign_mode),
     }
-    if d.map.kind == "sparse":
-        assert d.map.row is not None
-        assert d.map.col is not None
-        params |= {"row": d.map.row, "col": d.map.col}
-    delay = np.where(weight_q != 0, np.broadcast_to(d.delay, weight_q.shape), 0)
+    if m.kind == "sparse":
+        assert m.row is not None
+        assert m.col is not None
+        params |= {"row": m.row, "col": m.col}
+    delay = np.where(q.weight_q != 0, np.broadcast_to(m.delay, q.weight_q.shape), 0)  # no synapse, no delay
     return params | ({"delay_steps": delay} if delay.any() else {})
 
 

@@ -44,7 +44,7 @@ IntArray = NDArray[np.int64]
 
 ACTIVITY = 0.05  # share of a neuron's inputs assumed to fire in a step, to weigh per-synapse against per-step errors
 SATURATION = np.linspace(1.0, 0.52, 13)  # shares of the largest weight that may set the unit; the rest saturates
-NEGLIGIBLE = 1e-8  # relative mean square error of a step's input
+NEGLIGIBLE = 1e-6  # relative mean square error of a step's input: a thousandth of it
 SIGN_MODE = {"weight_mixed": 1, "weight_excitatory": 2, "weight_inhibitory": 3}
 HOPELESS = 0.1  # relative mean square error of the weights beyond which the result is no longer the network
 
@@ -84,6 +84,7 @@ class Wanted:
     threshold: Array | None  # None: a readout, which never fires
     bias: Array
     weights: tuple[Weights, ...]
+    given: Array  # bound on what else may enter the current in a step, see `loihi2_start`
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,6 @@ class Registers:
     fitted: tuple[Fitted, ...]
     unit: float
     budget: tuple[QuantisationError, ...]
-    lattice: bool  # all that can arrive is whole, so that an exact threshold needs no rounding
     violations: tuple[Violation, ...] = field(default=())
 
 
@@ -227,7 +227,6 @@ class _Search:
         self.sum_u = geometric(self.alpha, max_steps)
         self.sum_v = geometric(self.beta, max_steps) * headroom
         self.leaks = bool((self.dv > 0).any() or (self.alpha > 0).any())
-        self.lattice = not self.leaks and not wanted.bias.any()
         self.power = sum(p.active * p.mean_square for p in self.projections)
         same = wanted.threshold is not None and wanted.threshold.min() == wanted.threshold.max()
         self.one_threshold = float(wanted.threshold.flat[0]) if same and wanted.threshold is not None else None
@@ -266,13 +265,18 @@ class _Search:
         highest = max((p.highest for p in self.projections), default=0)
         return sorted({size / 2**e for size in sizes for e in range(highest + 1)})
 
+    def lattice(self, unit: float) -> bool:
+        """Whether only whole weights ever arrive in v: no leak, and biases of whole weights."""
+        share = self.wanted.bias / unit
+        return not self.leaks and bool((np.abs(share - np.rint(share)) < 1e-6).all())
+
     def threshold(self, unit: float) -> IntArray:
         """vth per neuron. Where only whole weights arrive, v > threshold is exact with the mantissa rounded down."""
         if self.wanted.threshold is None:
             return np.full(self.wanted.bias.shape, self.top)
         exact = self.wanted.threshold / unit
         with np.errstate(over="ignore", invalid="ignore"):
-            whole = np.floor(exact + 1e-6) if self.lattice else np.rint(exact)
+            whole = np.floor(exact + 1e-6) if self.lattice(unit) else np.rint(exact)
             return np.minimum(whole, 2.0**40).astype(np.int64)
 
     def judge(self, unit: float) -> _Trial:
@@ -281,22 +285,22 @@ class _Search:
         choices = tuple(p.best(unit) for p in self.projections)
         high = sum((c.high for c in choices), np.zeros(w.bias.shape))
         low = sum((c.low for c in choices), np.zeros(w.bias.shape))
-        most_u = self.shift * np.maximum(high, -low) * self.sum_u
-        excess = [float(most_u.max(initial=0.0)) / (self.full - 1)]
+        most_u, once = self.shift * np.maximum(high, -low) * self.sum_u, w.given / membrane
+        excess = [float((most_u + once).max(initial=0.0)) / (self.full - 1)]
         vth = self.threshold(unit)
         excess.append(float(vth.max()) / self.top)
         bias_q = np.abs(w.bias) / membrane
         highest = self.chip.formats["bias"].high << self.chip.limit("bias_exponent")
         excess.append(float(bias_q.max(initial=0.0)) / highest)
         if w.threshold is None:
-            excess.append(float(((most_u + bias_q) * self.sum_v).max(initial=0.0)) / (self.top * self.shift))
+            excess.append(float(((most_u + bias_q) * self.sum_v + once).max(initial=0.0)) / (self.top * self.shift))
         weights = sum((p.active * c.square for p, c in zip(self.projections, choices, strict=True)), 0.0)
         floor = sum((_floor_square(unit, c.exponent) for c in choices), 0.0)
         mantissa, exponent = self.bias(unit)
         bias = float(((mantissa * 2.0**exponent * membrane - w.bias) ** 2).mean())
         rounding = (0.5 * membrane) ** 2 if self.leaks else 0.0  # tz takes off half an integer in the mean
         error, level = (weights + floor + bias + rounding) / (self.power or 1.0), 0.0
-        if w.threshold is not None and not self.lattice:
+        if w.threshold is not None and not self.lattice(unit):
             level = float((((vth * unit - w.threshold) / np.maximum(w.threshold, unit)) ** 2).mean())
         return _Trial(
             unit,
@@ -328,8 +332,8 @@ class _Search:
             budget.append(error_of(p.weights.node, "weight", p.weights.value, q * size, size, note))
         vth = self.threshold(unit)
         if w.threshold is not None:
-            note = "rounded down, which changes no decision: only whole weights arrive" if self.lattice else ""
-            kept = w.threshold if self.lattice else vth * unit
+            note = "rounded down, which changes no decision: only whole weights arrive" if self.lattice(unit) else ""
+            kept = w.threshold if self.lattice(unit) else vth * unit
             budget.append(error_of(w.name, "threshold", w.threshold, kept, unit, note))
         mantissa, exponent = self.bias(unit)
         if w.bias.any():
@@ -344,7 +348,6 @@ class _Search:
             tuple(fitted),
             unit,
             tuple(budget),
-            self.lattice,
             tuple(self.violations(trial)),
         )
 

@@ -27,13 +27,6 @@ def test_graphs_with_skips_loops_and_delays(seed: int) -> None:
 
 @quick
 @given(seeds)
-def test_biases_that_lie_on_the_grid_start_with_the_sample(seed: int) -> None:
-    network = dense_graph(seed, bias=True)
-    assert compare(network, events(seed, network)).substitutions == ()
-
-
-@quick
-@given(seeds)
 def test_images(seed: int) -> None:
     """Pools fold into kernels or matrices, strides, padding and groups included."""
     network = image_graph(seed)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from compile_networks import compare, dense_graph, events
+from compile_networks import dense_graph
 
 from neuro import ir
 from neuro.errors import ChipError, DoesNotFit, PrecisionLoss, UnknownChip, UnsupportedNode, Violation
@@ -50,7 +50,7 @@ def test_unknown_chip_and_unknown_option() -> None:
     with pytest.raises(ChipError, match="Did you mean 'max_steps'"):
         compile_network(small(), max_step=3)
     with pytest.raises(ChipError, match="3 problems") as caught:
-        compile_network(small(), bias="registers", max_steps=0, readout_headroom=2.0)
+        compile_network(small(), start_up="no", max_steps=0, readout_headroom=2.0)
     assert len(caught.value.violations) == 3
 
 
@@ -187,8 +187,6 @@ def test_strict_refuses_every_substitution_and_names_it() -> None:
     program = compile_network(small(node))
     text = " ".join(program.substitutions)
     assert "resets to zero instead of subtracting" in text
-    assert "starts at v_reset" in text
-    assert "several v_reset" in text
     with pytest.raises(PrecisionLoss) as caught:
         compile_network(small(node), strict=True)
     assert tuple(caught.value.violations) == program.substitutions
@@ -205,36 +203,29 @@ def test_v_reset_shifts_the_membrane() -> None:
     assert bias == pytest.approx((1 - np.exp(-0.1)) * 0.25, rel=2e-2)
 
 
-def test_bias_in_the_register_starts_early_and_says_so() -> None:
-    register = compile_network(small(bias=True))
-    assert any("1 step(s) before the sample" in s for s in register.substitutions)
-    assert (np.asarray(register.populations["p"].params["bias_mant"]) != 0).any()
-    line = compile_network(small(bias=True), bias="line")
-    assert line.substitutions == ()
-    assert not np.asarray(line.populations["p"].params["bias_mant"]).any()
-    assert any(p.source == "bias_line" for p in line.projections)
-
-
-def test_the_bias_line_is_exact_on_the_grid_for_currents_too() -> None:
-    """A CubaLIF's affine bias enters its current; the line gives it there, from the first step of the sample.
-
-    tau = dt under Euler: no memory of the current, and du + 1 = 4096 holds that exactly.
-    """
-    rng = np.random.default_rng(2)
-    cuba = ir.CubaLIF(tau_syn=np.full(3, 1e-3), tau_mem=2e-3, v_threshold=np.full(3, 1.1), r=2.0)
-    affine = ir.Affine(rng.integers(-60, 60, (3, 4)) / 64, bias=rng.integers(1, 20, 3) / 64)
-    network = ir.chain(
-        [("in", ir.Input((4,))), ("w", affine), ("p", cuba), ("out", ir.Output())], dt=1e-3, discretisation="euler"
+def test_without_a_start_the_bias_acts_early_and_says_so() -> None:
+    early = compile_network(small(bias=True), start_up=False)
+    assert any("1 step(s) before the sample" in s and "start_up=True" in s for s in early.substitutions)
+    assert "start_up" not in early.populations
+    timed = compile_network(small(bias=True))
+    assert timed.substitutions == ()
+    assert "start_up" in timed.populations
+    assert "start_up" not in compile_network(small()).populations  # nothing to set up
+    np.testing.assert_array_equal(
+        early.populations["p"].params["bias_mant"], timed.populations["p"].params["bias_mant"]
     )
-    program = compare(network, events(0, network, steps=6))
-    assert program.substitutions == ()
+
+
+def test_a_node_of_the_starters_name_is_refused() -> None:
+    network = ir.chain([("in", ir.Input((2,))), ("start_up", ir.IF(v_threshold=1.0)), ("out", ir.Output())], dt=1e-3)
+    with pytest.raises(ChipError, match="rename"):
+        compile_network(network)
 
 
 def test_a_synapse_with_memory_gets_the_steady_state_of_its_bias() -> None:
     node = ir.CubaLIF(tau_syn=np.full(2, 0.01), tau_mem=0.02, v_threshold=1.0, r=20.0, w_in=1 / (1 - np.exp(-0.1)))
-    program = compile_network(small(node, bias=True), bias="register")
-    assert any("rise to it" in s for s in program.substitutions)
     network = small(node, bias=True)
+    program = compile_network(network)
     affine = network.nodes["w"]
     assert isinstance(affine, ir.Affine)
     params = program.populations["p"].params
