@@ -97,13 +97,16 @@ def _pack(program: Program) -> Packed:
     names = names_of(program)
     populations = [program.populations[n] for n in names]
     orders = {p.name: order_of(p, program.into(p.name)) for p in populations}
+    registers = [
+        np.concatenate(parts) for parts in zip(*(neurons(p, orders[p.name].flat) for p in populations), strict=True)
+    ]
     return Packed(
         first=_offsets([p.size for p in populations]),
         stage=_stages(program, names),
         output=names.index(program.output),
         readout=READOUTS.index(program.readout),
         flat=np.concatenate([orders[n].flat for n in names]).astype(np.int32),
-        **_neurons(populations, orders),
+        **dict(zip(("keep_u", "keep_v", "bias", "threshold"), registers, strict=True)),
         **_arcs(program, names, orders),
         **_traffic(program, names, orders),
     )
@@ -127,21 +130,15 @@ def _wrapped(values: Int64) -> Int32:
     return values.astype(np.int64).astype(np.int32)  # modulo 2^32, as Lava's int32
 
 
-def _neurons(populations: list[Population], orders: dict[str, Order]) -> dict[str, Any]:
-    columns: dict[str, list[Int32]] = {"keep_u": [], "keep_v": [], "bias": [], "threshold": []}
-    for population in populations:
-        if population.model == "input":
-            p = {n: np.zeros(population.size, np.int64) for n in ("du", "dv", "vth", "bias_mant", "bias_exp")}
-        else:
-            flat = orders[population.name].flat
-            p = {n: np.broadcast_to(v, population.size)[flat] for n, v in population.params.items()}
-        columns["keep_u"].append(_wrapped(4095 - p["du"]))
-        columns["keep_v"].append(_wrapped(4096 - p["dv"]))
-        exponent = p["bias_exp"]
-        bias = (p["bias_mant"] << np.maximum(exponent, 0)) >> np.maximum(-exponent, 0)
-        columns["bias"].append(_wrapped(bias))
-        columns["threshold"].append(_wrapped(p["vth"] << 6))
-    return {name: np.concatenate(parts) for name, parts in columns.items()}
+def neurons(population: Population, flat: Int64) -> tuple[Int32, Int32, Int32, Int32]:
+    """keep_u, keep_v, bias, threshold of a population's neurons, in the order given by ``flat``."""
+    if population.model == "input":
+        nothing = np.zeros(population.size, np.int32)
+        return nothing, nothing, nothing, nothing
+    p = {name: np.broadcast_to(values, population.size)[flat] for name, values in population.params.items()}
+    exponent = p["bias_exp"]
+    bias = (p["bias_mant"] << np.maximum(exponent, 0)) >> np.maximum(-exponent, 0)
+    return _wrapped(4095 - p["du"]), _wrapped(4096 - p["dv"]), _wrapped(bias), _wrapped(p["vth"] << 6)
 
 
 def _arcs(program: Program, names: list[str], orders: dict[str, Order]) -> dict[str, Any]:

@@ -3,45 +3,55 @@
 Written from the published equations and Lava's documented behaviour, with dictionaries and unbounded
 integers; every place where a register ends says so (`int32`, `once`, `clip`, `wrap24`). It shares no code
 with neuro.hardware but the record that holds a program. Slow and obvious on purpose.
+
+``SEEN`` counts how often each register really ended, so that a fuzz can show that it went there.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 import numpy as np
 
 M = 1 << 23
+SEEN: Counter[str] = Counter()
+
+
+def seen(what: str, before: int, after: int) -> int:
+    SEEN[what] += before != after
+    return after
 
 
 def int32(x: int) -> int:
-    return (x + (1 << 31)) % (1 << 32) - (1 << 31)
+    return seen("int32", x, (x + (1 << 31)) % (1 << 32) - (1 << 31))
 
 
 def wrap24(x: int) -> int:
-    return (x + M) % (2 * M) - M
+    return seen("wrap24", x, (x + M) % (2 * M) - M)
 
 
 def tz12(product: int) -> int:
     """product / 4096 toward zero."""
-    return (1 if product >= 0 else -1) * (abs(product) // 4096)
+    return seen("toward zero", product // 4096, (1 if product >= 0 else -1) * (abs(product) // 4096))
 
 
 def once(u: int) -> int:
     if u > M:
-        return u - 2 * M
+        return seen("u above", u, u - 2 * M)
     if u <= -M:
-        return u + 2 * M
+        return seen("u below", u, u + 2 * M)
     return u
 
 
 def clip(v: int) -> int:
-    return max(-M + 1, min(M - 1, v))
+    return seen("clip", v, max(-M + 1, min(M - 1, v)))
 
 
 def scaled(mantissa: int, exponent: int) -> int:
     """mantissa 2^exponent; floor where the exponent is negative."""
-    return mantissa * 2**exponent if exponent > 0 else mantissa // 2 ** (-exponent)
+    if exponent > 0:
+        return mantissa * 2**exponent
+    return seen("floor", int(mantissa / 2 ** (-exponent)), mantissa // 2 ** (-exponent))
 
 
 def lava_weight(w: int, bits: int, mode: int) -> int:

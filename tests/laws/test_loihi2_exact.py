@@ -1,0 +1,60 @@
+"""Laws: the compiled kernel, the same code without the compiler, and unbounded Python integers agree to the bit."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import axon_pyint_loihi2 as unbounded
+import pytest
+from axon_loihi2_programs import from_seed, programs
+from axon_loihi2_results import digest, results
+from axon_strategies import LAW
+from axon_vectors import differences
+from hypothesis import given
+
+TESTS = Path(__file__).parents[1]
+
+
+def assert_equal_to_integers(program, dense):
+    ours, theirs = results(program, dense), unbounded.simulate(program, dense)
+    for key, values in ours.items():
+        assert not differences(str(key), values, theirs[key])
+    return theirs
+
+
+@LAW
+@given(programs(most=12))
+def test_any_program_equals_unbounded_integers(case):
+    assert_equal_to_integers(*case)
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_larger_programs_equal_unbounded_integers(seed):
+    assert_equal_to_integers(*from_seed(seed))
+
+
+@pytest.mark.slow
+def test_a_million_updates_reach_every_end_of_a_register():
+    unbounded.SEEN.clear()
+    updates, spikes, seed = 0, 0, 1000
+    while updates < 1_000_000:
+        found = assert_equal_to_integers(*from_seed(seed, most=100))
+        updates, spikes, seed = updates + int(found["updates"].sum()), spikes + int(found["spikes"].sum()), seed + 1
+    print(f"{seed - 1000} programs, {updates} updates, {spikes} spikes, {dict(unbounded.SEEN)}")
+    assert spikes > 10_000
+    for what in ("toward zero", "floor", "u above", "u below", "clip", "wrap24", "int32"):
+        assert unbounded.SEEN[what] > 100, f"the fuzz never saw {what}"
+
+
+def test_the_compiler_changes_nothing():
+    """Every kernel of the call graph as plain Python, in a process of its own."""
+    seeds = [str(seed) for seed in (2, 3, 4, 9, 16, 17, 21, 28)]
+    command = [sys.executable, "-W", "error", str(TESTS / "axon_loihi2_results.py"), *seeds]
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(TESTS)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    compiled = [f"{seed} {digest(results(*from_seed(int(seed))))}" for seed in seeds]
+    assert done.stdout.split("\n")[:-1] == compiled
