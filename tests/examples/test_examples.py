@@ -1,0 +1,50 @@
+"""Every example is under 80 lines, says what to expect, and does it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+FOLDER = Path(__file__).parents[2] / "examples"
+EXAMPLES = sorted(FOLDER.glob("[0-9]*.py"))
+
+
+def module(stem: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"example_{stem}", FOLDER / f"{stem}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=[p.stem for p in EXAMPLES])
+def test_short_and_says_what_to_expect(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) < 80
+    assert "Expect:" in text.split('"""')[1]
+
+
+def test_train_deploy_certify(tmp_path: Path) -> None:
+    example = module("01_train_deploy_certify")
+    example.OUT = tmp_path
+    found = example.main()
+    assert found["float"] > 0.90
+    assert abs(found["float"] - found["loihi2"]) <= 0.02
+    assert found["mismatches"] == 0
+    assert (tmp_path / "deploy" / "report.json").is_file()
+
+
+def test_delays_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
+    assert module("02_delays_by_hand").main() == [7]
+    assert "8 steps after the first input" in capsys.readouterr().out
+
+
+def test_bring_a_network() -> None:
+    found = module("03_bring_a_network").main()
+    assert found["float"] > 0.9
+    assert found["loihi2"] > 0.9
+    assert found["substitutions"] == 5
