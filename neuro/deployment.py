@@ -381,7 +381,9 @@ def _write(network: Network, program: Program, data: EventSet, steps: int, folde
     trace = simulate(program, dense, probes=((program.output, "v"),))
     label = int(data.labels[shown])
     title = f"{data.name}, recording {shown} (class {data.classes[label]}) on {chip}"
-    layers = {name: trace.spikes[name][:, 0] for name, p in program.populations.items() if p.size > 1}
+    silent = set() if program.readout == "count" else {program.output}  # a membrane readout has no spikes to show
+    named = set(network.nodes) - silent  # not the compiler's own helpers
+    layers = {name: trace.spikes[name][:, 0] for name in program.populations if name in named}
     plots.save(plots.raster(layers, program.dt, title), folder / files["raster"])
     late = program.skew[program.output]
     chip_v = trace.probes[(program.output, "v")][late : late + steps, 0] * program.scale[program.output]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 
@@ -26,7 +26,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"Known: {', '.join(known)}." if known else "None are registered."
 
 
-@lru_cache(maxsize=None)
+@cache
 def plugins(group: str) -> dict[str, EntryPoint]:
     """Name -> entry point of one group, such as ``neuro.chips``."""
     return {ep.name: ep for ep in entry_points(group=group)}

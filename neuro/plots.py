@@ -54,7 +54,7 @@ def raster(spikes: Mapping[str, NDArray[np.uint8]], dt: float, title: str) -> Fi
             f"{len(step):,} spikes", (1, 1), xycoords="axes fraction", ha="right", va="bottom", fontsize=7, color=GREY
         )
         _bare(axis)
-    axes[-1].set_xlabel("time on chip (ms)", fontsize=9)
+    axes[-1].set_xlabel("network time (ms); each layer lags one step behind the one before", fontsize=9)
     axes[-1].set_xlim(-0.5 * dt * 1e3, (len(next(iter(spikes.values()))) - 0.5) * dt * 1e3)
     figure.suptitle(title, fontsize=10)
     return figure
