@@ -105,8 +105,10 @@ def _collect(
         missing = [end for end in edge if end not in nodes]
         if missing:
             bad.append(
-                UnknownNode(f"edge ({edge[0]} -> {edge[1]}) of {here} names {', '.join(map(repr, missing))}, which is "
-                            f"not one of its nodes ({', '.join(list(nodes)[:20])})")
+                UnknownNode(
+                    f"edge ({edge[0]} -> {edge[1]}) of {here} names {', '.join(map(repr, missing))}, which is "
+                    f"not one of its nodes ({', '.join(list(nodes)[:20])})"
+                )
             )
             continue
         source, target = edge
