@@ -2,9 +2,9 @@
 
 Each row of `JOBS` is a command that can be started again with the same arguments, and a function that
 reads what it left behind. For every job: run it once undisturbed; then again and again into another
-folder, killing the whole process group at a random moment each time (every few kills inside the writing
+folder, killing its process at a random moment each time (every few kills inside the writing
 of a checkpoint, which a hook makes slow), until it has been killed often enough and may finish. Then the
-results must be equal bit for bit, no process of the group may be left, and no temporary file either.
+results must be equal bit for bit, no process that the job started may be left, and no temporary file either.
 
     python tests/proofs/kill_resume.py [--quick] [--json OUT] [--kills N] [--seed S] [--only JOB]
 
@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULT = ROOT / "docs" / "results" / "kill_resume.json"
+GRACE_S = 10.0  # for what a killed job has started to notice and end
 PATIENCE_S = 900.0  # no run of these jobs takes as long; a hang is a failure
 
 
@@ -119,64 +121,122 @@ def training_result(out: Path) -> dict[str, Any]:
     return found
 
 
-JOBS: tuple[Job, ...] = (Job("train", training_command, training_result),)
+DEPLOYING = """
+import sys
+from pathlib import Path
+import numpy as np
+from neuro import chain, deploy, load_dataset
+from neuro.ir import LIF, LI, Input, Linear, Output
+{slow}
+rng = np.random.default_rng(0)
+nodes = dict(
+    events=Input((72,)), first=Linear(rng.normal(0, 0.3, (64, 72))), hidden=LIF(tau_mem=0.2, v_threshold=1.0, r=8.0),
+    second=Linear(rng.normal(0, 0.1, (27, 64))), readout=LI(tau_mem=0.2), out=Output("sum"),
+)
+data = load_dataset("braille", "valid").subset(range(40))
+deploy(chain(nodes, dt=0.0125), data, out=Path(sys.argv[1]), certify_samples={certify})
+"""
+
+
+def deploying_command(certify: int) -> Callable[[Path, bool], list[str]]:
+    def command(out: Path, slow: bool) -> list[str]:
+        return [sys.executable, "-c", DEPLOYING.format(slow=SLOW if slow else "", certify=certify), str(out)]
+
+    return command
+
+
+def deploying_result(out: Path) -> dict[str, Any]:
+    """report.json without what a clock says, and the digest of every file that it names."""
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    chip = report["chips"]["loihi2"]
+    for clock in ("seconds", "oracle_seconds"):
+        chip["matches"].pop(clock, None)
+    found: dict[str, Any] = {"report": report}
+    for place in chip["files"].values():
+        whole = out / place
+        for path in sorted(whole.rglob("*")) if whole.is_dir() else [whole]:
+            if path.is_file() and path.name != "certificate.json":
+                found[str(path.relative_to(out))] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+JOBS: tuple[Job, ...] = (
+    Job("train", training_command, training_result),
+    Job("deploy", deploying_command(0), deploying_result),
+    Job("lava", deploying_command(20), deploying_result),  # nearly all of its time is Lava's run
+)
 
 
 # ---------------------------------------------------------------- killing
 
 
-def group_members(group: int) -> list[int]:
-    """Living processes of a process group, zombies aside."""
-    members = []
+TOKEN = "KILL_RESUME_JOB"  # in the environment of a job and, inherited, of every process that it starts
+
+
+def members(token: str) -> list[int]:
+    """Living processes that descend from a job, whatever session or group they moved to; zombies aside."""
+    found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                environment = (entry / "environ").read_bytes()
             except OSError:
                 continue
-            if int(fields[2]) == group and fields[0] != "Z":
-                members.append(int(entry.name))
-    return members
+            if state != "Z" and f"{TOKEN}={token}".encode() in environment.split(b"\0"):
+                found.append(int(entry.name))
+    return found
 
 
-def start(argv: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(  # a group of its own, so that children can be killed and counted
-        argv, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
+def remaining(token: str, seconds: float) -> list[int]:
+    """What is still there after some seconds of grace: a watchdog may need one or two."""
+    end = time.monotonic() + seconds
+    while (left := members(token)) and time.monotonic() < end:
+        time.sleep(0.1)
+    for process in left:
+        os.kill(process, signal.SIGKILL)
+    return left
+
+
+def start(argv: list[str]) -> tuple[subprocess.Popen[str], str]:
+    token = uuid.uuid4().hex
+    process = subprocess.Popen(
+        argv, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, TOKEN: token},
+    )  # fmt: skip
+    return process, token
 
 
 def run_whole(argv: list[str]) -> tuple[float, str | None]:
     """(seconds, what went wrong)."""
     began = time.monotonic()
-    process = start(argv)
+    process, token = start(argv)
     try:
         _, errors = process.communicate(timeout=PATIENCE_S)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        process.kill()
+        remaining(token, 0)
         return time.monotonic() - began, "hangs"
-    left = group_members(process.pid)
+    seconds = time.monotonic() - began
+    left = remaining(token, GRACE_S)
     if left:
-        os.killpg(process.pid, signal.SIGKILL)
-        return time.monotonic() - began, f"left processes behind: {left}"
-    return time.monotonic() - began, None if process.returncode == 0 else errors.strip()[-2000:]
+        return seconds, f"left processes behind: {left}"
+    return seconds, None if process.returncode == 0 else errors.strip()[-2000:]
 
 
 def kill_after(argv: list[str], seconds: float) -> tuple[bool, list[int]]:
-    """(whether it was killed before it finished, processes that survived the kill)."""
-    process = start(argv)
+    """(whether it was killed before it finished, processes that survived). Only the job's own process is
+    killed, as a user or the system would: what it started must notice and go by itself."""
+    process, token = start(argv)
     try:
-        process.communicate(timeout=seconds)
-        return False, group_members(process.pid)
+        process.wait(timeout=seconds)
+        killed = False
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-    for _ in range(100):
-        left = group_members(process.pid)
-        if not left:
-            break
-        time.sleep(0.05)
-    return True, left
+        process.kill()
+        killed = True
+    left = remaining(token, GRACE_S)
+    process.communicate()
+    return killed, left
 
 
 def leftovers(folder: Path) -> list[str]:
