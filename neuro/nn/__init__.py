@@ -1,0 +1,30 @@
+"""Spiking networks in torch: neurons, recurrence, delays, and the bridge to `neuro.ir.Network`.
+
+Tensors are [time, batch, ...] throughout. Spike functions: `neuro.nn.surrogate`.
+"""
+
+from neuro.nn.bridge import to_module, to_network
+from neuro.nn.delay import Delay, DelayedLinear
+from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Recurrent, decays
+from neuro.nn.network import SpikingNetwork
+from neuro.nn.stateless import AvgPool2d, Dropout, Scale, ScaleNorm, SumPool2d
+
+__all__ = [
+    "IF",
+    "LI",
+    "LIF",
+    "AvgPool2d",
+    "CubaLI",
+    "CubaLIF",
+    "Delay",
+    "DelayedLinear",
+    "Dropout",
+    "Recurrent",
+    "Scale",
+    "ScaleNorm",
+    "SpikingNetwork",
+    "SumPool2d",
+    "decays",
+    "to_module",
+    "to_network",
+]

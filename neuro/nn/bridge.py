@@ -70,6 +70,8 @@ def to_network(
     kept = [n for n in net.names if any(n in edge for edge in edges)]
     with torch.no_grad():
         for name in kept:
+            if isinstance(net.layer(name), NORMS):
+                continue  # it could not be folded, and that is said already
             row = _row(_EXPORT, net.layer(name))
             if row is None:
                 draft.bad.append(f"'{name}' is a {type(net.layer(name)).__name__}, which has no place in a Network")
@@ -281,7 +283,8 @@ def to_module(network: Network, dtype: torch.dtype = torch.float32, **neuron_opt
         if name in loops:
             weight = network.nodes[loops[name]]
             assert isinstance(weight, ir.Linear)
-            layer = Recurrent(layer, len(weight.weight))
+            with torch.random.fork_rng(devices=[]):  # its weights start at random, and are replaced at once
+                layer = Recurrent(layer, len(weight.weight))
             _weights(layer.recurrent, weight, dtype)
         layers[names[name]] = layer
     inside = {(n, w) for n, w in loops.items()} | {(w, n) for n, w in loops.items()}
@@ -329,7 +332,9 @@ def _weights(layer: Any, node: Any, dtype: torch.dtype) -> nn.Module:
 def _import_linear(node: ir.Linear, network: Network, dtype: torch.dtype, options: dict[str, Any]) -> nn.Module:
     bias = isinstance(node, ir.Affine)
     if node.delay_steps is not None:
-        return _weights(DelayedLinear(node.delay_steps, bias), node, dtype)
+        with torch.random.fork_rng(devices=[]):
+            layer = DelayedLinear(node.delay_steps, bias)
+        return _weights(layer, node, dtype)
     out, inputs = node.weight.shape
     return _weights(_empty(nn.Linear, inputs, out, bias), node, dtype)
 

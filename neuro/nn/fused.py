@@ -216,7 +216,9 @@ class _Scan(torch.autograd.Function):
 
         def steps(begin: int, end: int) -> None:
             size = (end - begin) * v[0].numel()
-            kernels.over_rows(kernels.backward, torch.get_num_threads(), v.shape[1], size, begin, end, *head, *arrays, *tail)
+            kernels.over_rows(
+                kernels.backward, torch.get_num_threads(), v.shape[1], size, begin, end, *head, *arrays, *tail
+            )
 
         if not ctx.recurrent:
             steps(0, len(v))

@@ -60,6 +60,13 @@ def smallest_unit(values: Tensor, fmt: NumberFormat) -> float:
     return max(most / fmt.high if most > 0 else 0.0, least / fmt.low if least < 0 and fmt.low < 0 else 0.0)
 
 
+def geometric(decay: float, steps: int | None) -> float:
+    """1 + decay + decay^2 + ... over ``steps`` terms, or for ever."""
+    if decay >= 1.0:
+        return float(steps) if steps else math.inf
+    return (1.0 - (0.0 if steps is None else decay**steps)) / (1.0 - decay)
+
+
 class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, exact: Tensor, rounded: Tensor) -> Tensor:
@@ -79,42 +86,63 @@ def straight_through(exact: Tensor, rounded: Tensor) -> Tensor:
 class Group:
     """One neuron layer and the weight layers that feed it: they share a unit.
 
-    state: False quantises weights, thresholds and biases, but lets the state be real.
+    state: False quantises weights, thresholds and biases, but lets the state be real. max_steps: the
+    longest sample, which bounds sums that leak slowly; None for any.
     """
 
-    def __init__(self, neuron: Neuron, members: list[GridLayer], formats: Formats, state: bool = True) -> None:
+    def __init__(
+        self,
+        neuron: Neuron,
+        members: list[GridLayer],
+        formats: Formats,
+        state: bool = True,
+        max_steps: int | None = None,
+    ) -> None:
         self.neuron, self.members, self.formats, self.state = neuron, members, formats, state
+        self.max_steps = max_steps
+        self._known: tuple[object, float] = (None, 0.0)
 
     def unit(self) -> float:
         """Reals per weight integer: as small as the formats allow, rounded up so that it divides the threshold.
 
         Bounded below so that no input can make i wrap, and no input can make an integrator clip.
         """
+        tensors = [m.weight for m in self.members] + list(self.neuron.parameters())
+        key = tuple((t.data_ptr(), t._version) for t in tensors)  # the unit follows the weights while they train
+        if self._known[0] != key:
+            self._known = (key, self._unit())
+        return self._known[1]
+
+    def _unit(self) -> float:
         f = self.formats
         needed = [m.needed() for m in self.members]
         convs = [n for n, m in zip(needed, self.members, strict=True) if isinstance(m, GridConv2d)]
         # a convolution has no exponent, so it must fit as it is; matrices can be shifted up to theirs
         unit = max(convs) if convs else min((n for n in needed if n > 0), default=0.0)
         largest = f.limit // f.fraction - 1
-        unit = max(unit, self._worst() / largest)
-        if not self.neuron.spiking:
-            return unit or 1.0 / largest
-        theta = float(self.neuron.value("v_threshold").detach().mean())
+        theta = float(self.neuron.value("v_threshold").detach().mean()) if self.neuron.spiking else math.inf
         if theta <= 0:
             raise NetworkError(f"a threshold of {theta:g} has no place on a grid; thresholds must be positive")
-        steps = min(math.floor(theta / unit + 1e-9), f.threshold.high) if unit else f.threshold.high
-        return theta / steps if steps else unit
+        unit = unit or (theta if self.neuron.spiking else 1.0) / f.threshold.high
+        while True:
+            if self.neuron.spiking:
+                steps = min(math.floor(theta / unit + 1e-9), f.threshold.high)
+                unit = theta / steps if steps else unit
+            worst = self._worst(unit)
+            if worst <= largest:
+                return unit
+            unit *= max(worst / largest, 1.0 + 1e-6)
 
-    def _worst(self) -> float:
-        """Largest |i| that any input can cause, or |v| of an integrator."""
-        rows = [m.weight.detach().double().flatten(1) for m in self.members]
-        sums = [torch.maximum(w.clamp(min=0).sum(1), -w.clamp(max=0).sum(1)) for w in rows]
-        counts = {len(s) for s in sums}
-        worst = float(sum(sums).max() if len(counts) == 1 else sum(s.max() for s in sums))  # type: ignore[union-attr]
-        worst /= 1.0 - float(self.neuron.value("alpha").detach().max())
+    def _worst(self, unit: float) -> float:
+        """Largest |i| that any input can cause, or |v| of an integrator, in weight integers."""
+        gains = geometric(float(self.neuron.value("alpha").detach().max()), self.max_steps)
         if not self.neuron.spiking:
-            worst /= 1.0 - float(self.neuron.value("beta").detach().max())
-        return worst
+            gains *= geometric(float(self.neuron.value("beta").detach().max()), self.max_steps)
+        worst = 0.0
+        for member in self.members:
+            k = member.rounded(unit).flatten(1)
+            worst += float(torch.maximum(k.clamp(min=0).sum(1), -k.clamp(max=0).sum(1)).max())
+        return worst * gains
 
     def exponent(self, member: GridLayer, unit: float) -> int:
         """Smallest e >= 0 at which the member's weights fit."""
@@ -150,14 +178,18 @@ class GridLayer(nn.Module):
         """The smallest unit that holds the weights."""
         return smallest_unit(self.weight.detach().double(), self.format)
 
+    def rounded(self, unit: float) -> Tensor:
+        """k 2^e in float64: the weights in units of ``unit``, on the format."""
+        fmt, e = self.format, self.group.exponent(self, unit)
+        k = self.weight.detach().double() / (unit * 2.0**e * fmt.step)
+        whole: Tensor = k.round().clamp(-(-fmt.low // fmt.step), fmt.high // fmt.step) * (2.0**e * fmt.step)
+        return whole
+
     def integers(self) -> tuple[Tensor, Tensor | None]:
         """(weights k 2^e, bias in weight integers), in the dtype of the weight, with straight-through gradients."""
-        group, fmt = self.group, self.format
+        group = self.group
         unit = group.unit()
-        scale = 2.0 ** group.exponent(self, unit)
-        exact = self.weight.double() / unit
-        k = (exact.detach() / (scale * fmt.step)).round().clamp(-(-fmt.low // fmt.step), fmt.high // fmt.step)
-        weight = straight_through(exact, k * (scale * fmt.step)).to(self.weight.dtype)
+        weight = straight_through(self.weight.double() / unit, self.rounded(unit)).to(self.weight.dtype)
         if self.bias is None:
             return weight, None
         exact = self.bias.double() / unit
@@ -220,7 +252,9 @@ def on_grid(layer: nn.Module, formats: Formats) -> GridLayer:
     return grid
 
 
-def settle(neuron: Neuron, members: list[GridLayer], formats: Formats, state: bool = True) -> Group:
+def settle(
+    neuron: Neuron, members: list[GridLayer], formats: Formats, state: bool = True, max_steps: int | None = None
+) -> Group:
     """Put a neuron and the layers that feed it on one grid.
 
     Raises:
@@ -238,7 +272,7 @@ def settle(neuron: Neuron, members: list[GridLayer], formats: Formats, state: bo
     if bad:
         raise NetworkError("no place on the chip's grid", bad)
     _round_decays(neuron, formats)
-    group = Group(neuron, members, formats, state)
+    group = Group(neuron, members, formats, state, max_steps)
     for member in members:
         member.group = group
     neuron.grid = group.grid

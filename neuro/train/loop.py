@@ -99,11 +99,11 @@ def fit(
             checkpoint.remove(out)
             return run
         saved = checkpoint.latest(out)
-        threads = int(saved.state["threads"]) if saved else config.train.threads or os.cpu_count() or 1
+        threads = int(saved.state["threads"]) if saved else config.train.threads or cores()
         with _deterministic(threads), _bar(progress, config) as show:
             session = _start(config, recordings, threads)
             if saved:
-                _restore(session, saved, config)
+                _restore(session, saved, config, recordings.steps)
             results.write_lines(out / results.METRICS, session.history)
             valid = recordings.valid()
             while session.epoch < config.train.epochs and not _stopped(session, config):
@@ -213,7 +213,7 @@ def _quantise(session: _Session, config: Config, recordings: Recordings, data: E
     assert config.quantise
     model = session.judged
     _recalibrate(model, config, recordings, data, session)
-    prepare(model, config.quantise.formats, config.quantise.state)
+    prepare(model, config.quantise.formats, config.quantise.state, recordings.steps)
     session.model = model
     session.ema = copy.deepcopy(model) if config.optimiser.ema else None
     session.optimiser = optimiser_of(model, config.optimiser)
@@ -287,14 +287,14 @@ def _save(session: _Session, out: Path) -> None:
     results.write_lines(out / results.METRICS, session.history)
 
 
-def _restore(session: _Session, saved: checkpoint.Saved, config: Config) -> None:
+def _restore(session: _Session, saved: checkpoint.Saved, config: Config, steps: int) -> None:
     for name in ("quantised", "epoch", "step", "stale", "best_loss", "history"):
         setattr(session, name, saved.state[name])
     if session.quantised:
         assert config.quantise
         for model in (session.model, session.ema):
             if model is not None:
-                prepare(model, config.quantise.formats, config.quantise.state)
+                prepare(model, config.quantise.formats, config.quantise.state, steps)
         session.optimiser = optimiser_of(session.model, config.optimiser)
     session.model.load_state_dict(saved.tensors["model"])
     if session.ema is not None:
@@ -346,6 +346,11 @@ def _note_time(out: Path, epoch: int, seconds: float) -> None:
     """Appended, so a resumed run shows each attempt; not part of what must be reproduced."""
     with open(out / results.TIMING, "a", encoding="utf-8") as file:
         file.write(json.dumps({"epoch": epoch - 1, "seconds": round(seconds, 3)}) + "\n")
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager

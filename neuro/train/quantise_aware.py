@@ -18,7 +18,7 @@ from neuro.nn.delay import DelayedLinear
 from neuro.nn.grid import Formats, GridLayer, on_grid, settle
 from neuro.nn.layers import Neuron, Recurrent
 from neuro.nn.network import INPUT, OUTPUT, SpikingNetwork
-from neuro.nn.stateless import NORMS, Dropout, SumPool2d, affine_of
+from neuro.nn.stateless import NORMS, AvgPool2d, Dropout, SumPool2d, affine_of
 
 WEIGHTED = (nn.Linear, nn.Conv2d, DelayedLinear)
 # what may stand between spikes and weights: sums of spikes are whole numbers, averages are not
@@ -52,11 +52,12 @@ def fold_batch_norm(network: SpikingNetwork) -> None:
         raise NetworkError("batch norm cannot be folded", bad)
 
 
-def prepare(network: SpikingNetwork, formats: Formats, state: bool = True) -> None:
+def prepare(network: SpikingNetwork, formats: Formats, state: bool = True, max_steps: int | None = None) -> None:
     """Put the whole network on the grid of ``formats``, in place; parameters keep their names.
 
     Args:
         state: False leaves u and v real and quantises weights, thresholds, biases and decays only.
+        max_steps: the longest sample. No input that long can wrap i or clip a readout; compile with it too.
 
     Raises:
         NetworkError: layers that have no place on the grid, all of them.
@@ -85,7 +86,7 @@ def prepare(network: SpikingNetwork, formats: Formats, state: bool = True) -> No
             bad.append(f"'{name}' is fed by {', '.join(map(repr, odd)) or 'nothing'}, which holds no weights")
             continue
         try:
-            settle(neuron, members, formats, state)
+            settle(neuron, members, formats, state, max_steps)
         except NetworkError as problem:
             bad.append(f"'{name}': {problem}")
     for name, grid in grids.items():
@@ -123,7 +124,11 @@ def _whole_numbers(network: SpikingNetwork, name: str) -> list[str]:
         if source == INPUT:
             continue
         layer = network.layer(source)
-        if not isinstance(layer, WHOLE) or (isinstance(layer, Neuron) and not layer.spiking):
+        if (
+            not isinstance(layer, WHOLE)
+            or isinstance(layer, AvgPool2d)
+            or (isinstance(layer, Neuron) and not layer.spiking)
+        ):
             bad.append(
                 f"'{name}' gets real numbers from '{source}' ({type(layer).__name__}); use SumPool2d or a stride"
             )

@@ -84,7 +84,9 @@ def test_module_on_the_grid_is_the_chip(data: st.DataObject) -> None:
     chip = TARGET.run(program, dense.reshape(steps, batch, -1), probes=((program.output, "v"),))
     for name, s in spikes.items():
         first = program.skew[name]
-        np.testing.assert_array_equal(chip.spikes[name][first : first + steps].reshape(s.shape), s.numpy(), err_msg=name)
+        np.testing.assert_array_equal(
+            chip.spikes[name][first : first + steps].reshape(s.shape), s.numpy(), err_msg=name
+        )
     if module.readout != "count":
         first = program.skew[program.output]
         v = chip.probes[program.output, "v"][first : first + steps] * program.scale[program.output]
@@ -137,5 +139,8 @@ def test_a_network_from_the_grid_is_a_plain_network(data: st.DataObject) -> None
     dense = torch.from_numpy(data.draw(spikes_for(module.input_shape)))
     with torch.no_grad():
         np.testing.assert_allclose(
-            module.double()(dense).numpy(), to_module(to_network(module), torch.float64)(dense).numpy(), rtol=1e-9, atol=1e-9
+            module.double()(dense).numpy(),
+            to_module(to_network(module), torch.float64)(dense).numpy(),
+            rtol=1e-9,
+            atol=1e-9,
         )

@@ -221,9 +221,7 @@ def test_kernels_run_without_the_compiler() -> None:
 # ---------------------------------------------------------------- state on a chip's integers
 
 
-def integers(  # noqa: PLR0917
-    a: list[list[int]], alpha: int, beta: int, theta: int, bias: int, limit: int
-) -> tuple[list, list]:
+def integers(a: list[list[int]], alpha: int, beta: int, theta: int, bias: int, limit: int) -> tuple[list, list]:
     """CubaLIF in Python integers, straight from the equations: one neuron, a: weight units per step."""
 
     def tz(x: int) -> int:

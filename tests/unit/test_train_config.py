@@ -76,10 +76,22 @@ def test_presets_train_for_the_formats_of_the_chip(name: str) -> None:
     if quantise is None:
         pytest.skip(f"preset {name} trains real weights")
     chip = TARGET.chip.formats
-    rows = {"weight": "weight_mixed", "weight_conv": "weight_conv", "decay": "decay", "threshold": "threshold", "bias": "bias"}
+    rows = {
+        "weight": "weight_mixed",
+        "weight_conv": "weight_conv",
+        "decay": "decay",
+        "threshold": "threshold",
+        "bias": "bias",
+    }
     for ours, theirs in rows.items():
         mine, its = getattr(quantise, ours), chip[theirs]
-        assert (mine.bits, mine.signed, mine.low, mine.high, mine.step) == (its.bits, its.signed, its.low, its.high, its.step)
+        assert (mine.bits, mine.signed, mine.low, mine.high, mine.step) == (
+            its.bits,
+            its.signed,
+            its.low,
+            its.high,
+            its.step,
+        )
 
 
 def test_everything_wrong_is_said_at_once(tmp_path: Path) -> None:
