@@ -340,6 +340,14 @@ def _simulate(net: Packed, out: Out, dense: Bytes, depth: int, begin: int, end: 
         work = work_of(net, steps, 2 * work.events.size)
 
 
+def _check_dense(dense: Bytes, inputs: int) -> None:
+    """Kernels trust what they are given; anything but 0 and 1 would make them write out of bounds."""
+    if dense.ndim != 3 or dense.shape[2] != inputs or 0 in dense.shape:
+        raise SimulationError(f"dense must be [steps, batch, {inputs}], none of them 0, got shape {dense.shape}")
+    if dense.dtype.kind not in "bui" or int(dense.min()) < 0 or int(dense.max()) > 1:
+        raise SimulationError(f"dense must hold integers 0 and 1, got {dense.dtype} {dense.min()}..{dense.max()}")
+
+
 def _threads() -> int:
     config: Any = numba.config  # its attributes are made at run time
     return int(config.NUMBA_NUM_THREADS)
@@ -358,10 +366,11 @@ def run(
     trace has no spikes, only counters, scores and probes.
 
     Raises:
-        SimulationError: the program breaks the contract, or a probe does not exist.
+        SimulationError: the program breaks the contract, dense is not that, or a probe does not exist.
     """
     net = pack(program)
     names = names_of(program)
+    _check_dense(dense, program.populations[program.input].size)
     columns = np.full((len(VARIABLES), len(names)), -1, np.int64)
     width = 0
     for name, variable in dict.fromkeys(probes):
@@ -387,8 +396,11 @@ def run(
         samples(0, batch)
     else:
         cuts = np.linspace(0, batch, min(batch, 4 * threads) + 1).astype(int)
-        with ThreadPoolExecutor(threads) as pool:
+        pool = ThreadPoolExecutor(threads)
+        try:
             list(pool.map(samples, cuts[:-1], cuts[1:]))
+        finally:
+            pool.shutdown(cancel_futures=True)  # after Ctrl-C, wait for what runs, not for what waits
 
     spikes = {}
     if record_spikes:

@@ -162,7 +162,7 @@ def _arcs(program: Program, names: list[str], orders: dict[str, Order]) -> dict[
         return np.concatenate([np.zeros(0, np.int64), *(getattr(a, name) for a in parts)]).astype(dtype)
 
     weight = joined("weight", np.int64).astype(np.int32)
-    if weight.size == 0 or np.abs(weight.astype(np.int64)).max() < 1 << 15:
+    if weight.size == 0 or (weight.min() >= -(1 << 15) and weight.max() < 1 << 15):
         weight = weight.astype(np.int16)  # half the memory traffic
     return {
         "arc": np.array(begins, np.int64),

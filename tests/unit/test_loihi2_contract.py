@@ -123,3 +123,44 @@ def test_everything_at_once_and_through_run():
     assert len(refuse(bad).violations) == 3
     with pytest.raises(SimulationError, match="3 problems"):
         run(bad, np.zeros((1, 1, 50), np.uint8))
+
+
+@pytest.mark.parametrize(
+    "dense",
+    [
+        np.full((2, 1, 50), 2, np.uint8),
+        np.full((2, 1, 50), -1, np.int8),
+        np.zeros((2, 1, 49), np.uint8),
+        np.zeros((2, 50), np.uint8),
+        np.zeros((0, 1, 50), np.uint8),
+        np.zeros((2, 1, 50), np.float32),
+    ],
+)
+def test_kernels_are_never_given_what_would_write_out_of_bounds(dense):
+    with pytest.raises(SimulationError, match="dense must"):
+        run(make(), dense)
+
+
+def test_a_program_is_packed_once_and_forgotten_with_it():
+    import gc
+
+    from neuro.hardware import loihi2_packed
+
+    program = make()
+    first = loihi2_packed.pack(program)
+    assert loihi2_packed.pack(program) is first
+    before = len(loihi2_packed._cache)
+    del program
+    gc.collect()
+    assert len(loihi2_packed._cache) == before - 1
+
+
+def test_weights_take_16_bits_where_they_fit():
+    from neuro.hardware.loihi2_packed import pack
+
+    assert pack(make()).weight.dtype == np.int16
+    big = make()
+    conv = replace(big.projections[0], weight_q=np.full((3, 2, 3, 3), 1 << 15))
+    assert pack(replace(big, projections=(conv, big.projections[1]))).weight.dtype == np.int32
+    least = replace(conv, weight_q=np.full((3, 2, 3, 3), -(1 << 15)))
+    assert pack(replace(big, projections=(least, big.projections[1]))).weight.dtype == np.int16
