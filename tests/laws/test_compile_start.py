@@ -130,7 +130,7 @@ def test_pulses_arrive_whole_and_once(steps: int) -> None:
     where = Placement({"start_up": np.zeros(1, np.int64), "p": np.zeros(n, np.int64)}, np.zeros((1, 2), np.int64))
     skew = {"in": 0, "start_up": 0, "p": 1}
     program = Program("loihi2", 1e-3, populations, parts, "in", "p", skew, {}, "last", where)
-    trace = run(program, np.zeros((50, 1, 1), np.uint8), (("p", "u"),))
+    trace = run(program, np.zeros((20_000, 1, 1), np.uint8), (("p", "u"),))
     u = trace.probes["p", "u"][:, 0]
     np.testing.assert_array_equal(u[steps], 64 * amounts)
     assert not u[[t for t in range(len(u)) if t != steps]].any()
