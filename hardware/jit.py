@@ -4,8 +4,8 @@ Kernels use integers only, release the GIL (samples of a batch run in threads; n
 forks later, as Lava does, is safe) and are cached on disk between processes.
 
 Numba ties a cached kernel to the time stamp of the kernel's own file, but a kernel is made of functions of
-several files: after a change in one of the others old code would run, silently. So the name of the cached
-file holds a digest of every file that defines kernels.
+several files, and constants of further files are compiled into it: after a change there old code would run,
+silently. So the name of the cached file holds a digest of every file that mentions this module.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from numba.core import caching
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 njit: Any = numba.njit  # numba's own types know neither _nrt nor its caches
-MARK = b"from neuro.hardware.jit import"
+MARK = b"neuro.hardware.jit"  # a file that says this takes part in kernels
 
 
 @cache
 def fingerprint(folder: Path = Path(__file__).parent) -> str:
-    """16 hexadecimal digits over the files of a folder that define kernels, and over this one."""
+    """16 hexadecimal digits over the files of a folder that take part in kernels."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.py")):
         text = path.read_bytes()

@@ -53,7 +53,8 @@ def test_the_compiler_changes_nothing():
     """Every kernel of the call graph as plain Python, in a process of its own."""
     seeds = [str(seed) for seed in (2, 3, 4, 9, 16, 17, 21, 28)]
     command = [sys.executable, "-W", "error", str(TESTS / "axon_loihi2_results.py"), *seeds]
-    environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(TESTS)}
+    path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     compiled = [f"{seed} {digest(results(*from_seed(int(seed))))}" for seed in seeds]

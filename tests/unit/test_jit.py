@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -66,10 +67,21 @@ def test_the_fingerprint_covers_kernel_files_only(tmp_path):
     assert jit.fingerprint(tmp_path) != before
 
 
-def test_every_file_that_defines_kernels_bears_the_mark():
+def test_whatever_is_compiled_in_takes_part_in_the_fingerprint():
+    """Kernels, and the constants that files with kernels import."""
     folder = Path(jit.__file__).parent
     for path in folder.glob("*.py"):
-        text = path.read_bytes()
-        if b"@kernel" in text or b"@piece" in text:
-            assert jit.MARK in text, path.name
-        assert b"njit" not in text or path.name in ("jit.py",), f"{path.name} compiles past jit.py"
+        text = path.read_text(encoding="utf-8")
+        if "@kernel" not in text and "@piece" not in text:
+            continue
+        assert jit.MARK.decode() in text
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("neuro.hardware."):
+                constants = [alias.name for alias in node.names if alias.name.isupper()]
+                source = folder / f"{node.module.rsplit('.', 1)[1]}.py"
+                assert not constants or jit.MARK in source.read_bytes(), f"{path.name} compiles {constants} in"
+
+
+def test_nothing_is_compiled_past_jit():
+    folder = Path(jit.__file__).parent
+    assert [p.name for p in folder.rglob("*.py") if b"njit" in p.read_bytes()] == ["jit.py"]
