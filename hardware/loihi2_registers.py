@@ -240,7 +240,7 @@ class _Search:
             good = [t for t in trials if t.excess <= 1]
         if not good:  # every bound shrinks as the unit grows: go just as far as needed
             far = {float(f"{t.unit * t.excess:.2g}") for t in trials if np.isfinite(t.excess)}
-            rescue = [self.judge(unit * more) for unit in far for more in (1.02, 1.1, 1.3, 1.7, 2.2)]
+            rescue = [self.judge(self.dividing(unit * more)) for unit in far for more in (1.02, 1.1, 1.3, 1.7, 2.2)]
             good = [t for t in rescue if t.excess <= 1] or trials
         return min(good, key=lambda t: (not t.exact, float(f"{max(t.error, NEGLIGIBLE):.2g}"), -t.unit))
 
@@ -253,12 +253,16 @@ class _Search:
     def near_grid(self) -> list[float]:
         """Units at which the largest weights of some projection just fit, or saturate a little."""
         sizes = {size for p in self.projections for size in p.sizes()}
-        if self.one_threshold:  # a size that divides the threshold makes the threshold exact
-            sizes = {self.one_threshold / round(self.one_threshold / s) if self.one_threshold > s else s for s in sizes}
+        sizes = {self.dividing(size) for size in sizes}
         if not sizes:
             top = self.wanted.threshold.max() if self.wanted.threshold is not None else 0.0
             sizes = {max(float(top), float(np.abs(self.wanted.bias).max()), 1e-300) / 1024}
         return self.halved(sizes)
+
+    def dividing(self, unit: float) -> float:
+        """The next larger unit that divides the threshold, where there is one: the threshold is then exact."""
+        theta = self.one_threshold
+        return theta / math.floor(theta / unit) if theta and theta > unit else unit
 
     def halved(self, sizes: set[float]) -> list[float]:
         """Each size of a weight integer as a unit, and its halves down to the highest exponent."""
