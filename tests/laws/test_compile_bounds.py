@@ -59,7 +59,8 @@ def test_the_current_never_wraps(seed: int, n_in: int, tau_syn: float) -> None:
     trace = run(program, dense, (("p", "u"),), False)
     np.testing.assert_array_equal(trace.probes["p", "u"], unbounded_current(program, dense))
     threshold = next(b for b in program.budget if b.quantity == "threshold")
-    assert threshold.max_error < 1e-9  # one threshold for all is met exactly, however coarse the weights had to be
+    # one threshold for all is met exactly, however coarse the weights had to be, unless it is below what v can tell
+    assert threshold.max_error < 1e-9 or threshold.scale > 1.0
 
 
 @quick
