@@ -253,11 +253,10 @@ class _Search:
     def near_grid(self) -> list[float]:
         """Units at which the largest weights of some projection just fit, or saturate a little."""
         sizes = {size for p in self.projections for size in p.sizes()}
-        sizes = {self.dividing(size) for size in sizes}
         if not sizes:
             top = self.wanted.threshold.max() if self.wanted.threshold is not None else 0.0
             sizes = {max(float(top), float(np.abs(self.wanted.bias).max()), 1e-300) / 1024}
-        return self.halved(sizes)
+        return sorted({self.dividing(unit) for unit in self.halved(sizes)})
 
     def dividing(self, unit: float) -> float:
         """The next larger unit that divides the threshold, where there is one: the threshold is then exact."""
