@@ -96,11 +96,12 @@ def _quantity(where: str, table: Any, known_sources: frozenset[str], bad: list[s
     if missing or unknown:
         bad.append(f"{where}: missing {missing}, unknown {unknown}")
         return None
-    value, grade = table["value"], table["grade"]
-    low, high = table.get("low", value), table.get("high", value)
-    if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in (value, low, high)):
+    grade = table["grade"]
+    given = [table["value"], table.get("low", table["value"]), table.get("high", table["value"])]
+    if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in given):
         bad.append(f"{where}: value, low and high must be finite numbers")
         return None
+    value, low, high = (float(v) for v in given)
     if not low <= value <= high:
         bad.append(f"{where}: low {low} <= value {value} <= high {high} does not hold")
     if grade not in GRADES:
@@ -109,7 +110,7 @@ def _quantity(where: str, table: Any, known_sources: frozenset[str], bad: list[s
         bad.append(f"{where}: grade '{grade}' needs a range, low < high")
     if table["source"] not in known_sources:
         bad.append(f"{where}: source '{table['source']}' is not in references.bib")
-    return Quantity(float(value), float(low), float(high), table["unit"], table["source"], grade, table.get("note", ""))
+    return Quantity(value, low, high, table["unit"], table["source"], grade, table.get("note", ""))
 
 
 def bibliography(path: Path = REFERENCES) -> dict[str, str]:

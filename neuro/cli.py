@@ -278,6 +278,8 @@ def export(
         _emit(written)
     else:
         console.print(f"wrote {written['path']} ({written['title']})")
+        for line in written["substitutions"]:
+            console.print(f"[yellow]approximated[/]: {line}")
 
 
 @app.command()

@@ -331,7 +331,7 @@ def run_program(program: Program, data: EventSet, steps: int) -> Answers:
             totals[name] = totals.get(name, 0.0) + share * value
         if not spiking_readout:
             fired += int(trace.spikes[program.output].sum())
-    warnings = ()
+    warnings: tuple[str, ...] = ()
     if fired:
         warnings = (
             f"the readout '{program.output}' fired {fired} times: its membrane ran out of range and was reset, as "

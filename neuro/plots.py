@@ -61,7 +61,12 @@ def raster(spikes: Mapping[str, NDArray[np.uint8]], dt: float, title: str) -> Fi
 
 
 def membrane(
-    chip: NDArray[np.float64], reference: NDArray[np.float64], dt: float, title: str, classes: Sequence[str], label: int
+    chip: NDArray[np.floating],
+    reference: NDArray[np.floating],
+    dt: float,
+    title: str,
+    classes: Sequence[str],
+    label: int,
 ) -> Figure:
     """Membrane of the output population, chip (lines) over float reference (dashes), and their difference.
 

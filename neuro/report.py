@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def deployment(report: Mapping[str, Any]) -> Group:
     chips = report["chips"]
     for name in chips:
         table.add_column(name, overflow="fold")
-    rows = [
+    rows: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
         ("fits", lambda c: "[green]yes[/]" if c["fits"] else "[red]no[/]"),
         ("accuracy on chip", lambda c: percent(c["accuracy"])),
         ("  float", lambda c: percent(report["float_accuracy"])),

@@ -294,14 +294,16 @@ def _probe(text: str) -> tuple[str, str]:
     return node, variable
 
 
-def export(subject: Subject, out: Path | str, *, to: str, chip: str = "loihi2") -> Mapping[str, str]:
+def export(subject: Subject, out: Path | str, *, to: str, chip: str = "loihi2") -> Mapping[str, Any]:
     """Write a network (nir) or its integers on a chip (lava, netx) for another tool."""
     from neuro.hardware import compile as compile_network
     from neuro.hardware.export import load_exporter
 
     exporter = load_exporter(to)
     item: Any = subject.network
+    substitutions: list[str] = []
     if exporter.takes == "program":
-        item = compile_network(subject.network, chip, max_steps=subject.steps)
+        item = compile_network(subject.network, chip, max_steps=subject.steps, **exporter.compile_options)
+        substitutions = list(item.substitutions)
     written = exporter.write(item, Path(out))
-    return {"path": str(written), "format": exporter.name, "title": exporter.title}
+    return {"path": str(written), "format": exporter.name, "title": exporter.title, "substitutions": substitutions}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ class Exporter:
     """One file format. takes: "program" (compiled integers) or "network" (reals).
 
     write(item, path, **options) -> what it wrote, a folder or a file, whole or not at all.
+    compile_options: what `neuro.hardware.compile` must be told for a program that the format can hold.
     """
 
     name: str
     title: str
     takes: str
     write: Callable[..., Path]
+    compile_options: Mapping[str, Any] = field(default_factory=dict)
 
 
 def exporters() -> tuple[str, ...]:

@@ -322,4 +322,10 @@ def _bias_as_read(layer: Layer) -> IntArray:
     return image.transpose(2, 1, 0)
 
 
-EXPORTER = Exporter("netx", "HDF5 for lava-dl's netx: a chain of CUBA layers in one file", "program", write)
+EXPORTER = Exporter(
+    "netx",
+    "HDF5 for lava-dl's netx: a chain of CUBA layers in one file",
+    "program",
+    write,
+    compile_options={"start_up": False},  # a chain has no place for the neuron that starts samples
+)

@@ -74,7 +74,8 @@ def test_it_learns(tmp_path: Path) -> None:
 def test_a_finished_run_is_all_there(finished: Run) -> None:
     names = {p.name for p in finished.path.iterdir()} - {results.LOCK}
     assert names == {
-        results.MANIFEST, results.CONFIG, results.METRICS, results.NETWORK, results.WEIGHTS, results.VERSIONS, results.TIMING
+        results.MANIFEST, results.CONFIG, results.METRICS, results.NETWORK, results.WEIGHTS, results.VERSIONS,
+        results.TIMING,
     }  # fmt: skip
     assert finished.config == tiny().to_table() | {"data": json.loads(json.dumps(tiny().to_table()["data"]))}
     assert finished.versions["torch"] == torch.__version__.split("+")[0] or finished.versions["torch"]
