@@ -262,6 +262,15 @@ def test_grid_state_is_the_integers(scale: int, dtype: torch.dtype) -> None:
     np.testing.assert_allclose(found_v, expected_v, rtol=0 if dtype == D else 1e-6)
 
 
+def test_the_border_of_the_wrap() -> None:
+    """i of exactly +2^23 stays, exactly -2^23 becomes +2^23 (Lava 0.10); v clips one below."""
+    layer = LIF(0.0)
+    layer.grid = lambda: fused.StateGrid(64.0)  # one state unit is 1.0
+    x = torch.tensor([131072.0, -131072.0, 131073.0, -131071.0], dtype=D).view(4, 1, 1)
+    _, v = layer.run(x)
+    assert v.flatten().tolist() == [2**23 - 1, 2**23 - 1, 64 - 2**23, 64 - 2**23]
+
+
 def test_grid_keeps_the_gradient_of_the_real_neuron() -> None:
     """Straight through: with the same spikes and v, the gradient ignores the rounding of the state."""
     layer = LIF(3900 / 4096, 1.0, surrogate="straight_through", detach=True)
