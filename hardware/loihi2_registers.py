@@ -235,8 +235,8 @@ class _Search:
         """The unit with the smallest error among those that break no bound."""
         trials = [self.judge(unit) for unit in self.on_grid()]
         good = [t for t in trials if t.excess <= 1]
-        if not good:
-            trials = [self.judge(unit) for unit in self.near_grid()]
+        if not any(t.exact for t in good):
+            trials += [self.judge(unit) for unit in self.near_grid()]
             good = [t for t in trials if t.excess <= 1]
         if not good:  # every bound shrinks as the unit grows: go just as far as needed
             far = {float(f"{t.unit * t.excess:.2g}") for t in trials if np.isfinite(t.excess)}
