@@ -34,8 +34,9 @@ from neuro import ir
 from neuro.errors import FormatError, NetworkError, NeuroError, ShapeMismatch, UnknownNode
 from neuro.extend import did_you_mean
 from neuro.ir import Network, Node, Shape
-from neuro.nir_file import MAX_BYTES, Tree, read_tree, write_tree
+from neuro.nir_file import read_tree, write_tree
 from neuro.nir_graph import FlatGraph, flatten
+from neuro.nir_hdf5 import MAX_BYTES, Tree
 from neuro.nir_metadata import FORMAT, OURS, file_dt, from_json, is_name, metadata_of, put_notes, take_notes
 from neuro.nir_nodes import ROWS, Reader
 from neuro.shapes import input_shape, sends_spikes

@@ -1,43 +1,37 @@
-"""NIR files as trees of names, arrays and strings: read with suspicion, written whole or not at all.
+"""NIR files on disk: written whole or not at all, read so that no damage can take this process down.
 
-A NIR file is HDF5: /version, and /node with a dataset per field and a group per child. Reading runs no
-code and follows no link: only groups, and datasets of plain numbers or strings that lie in the file
-itself; sizes are checked before anything is read.
+HDF5 2.0.0 loops for ever or crashes on some damaged files, inside C where Python can do nothing. So a
+file that we wrote ends in a line with the SHA-256 of all before it, which HDF5 does not see and drops
+when it changes the file: if it is right, the file is as it was written and is read here. Any other file
+is read in a process of its own (`neuro.nir_worker`), which may crash or be ended.
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-
-from neuro.errors import FormatError, NeuroError
+from neuro.errors import FormatError
 from neuro.files import atomic_path
-
-if TYPE_CHECKING:
-    import h5py
-
-Tree = dict[str, Any]  # of a name: a Tree, a string, nested lists of strings, or an array of numbers
+from neuro.nir_hdf5 import DAMAGE, MAX_BYTES, Tree, read_hdf5, write_group
 
 VERSION = "1.0.8"  # of the nir package whose layout this is
-MAX_BYTES = 1 << 30  # of all arrays in a file
-MAX_OBJECTS = 1 << 17  # groups and datasets
-MAX_DEPTH = 16  # of groups
-STRING_BYTES = 1 << 26  # of strings read at once
-# what h5py raises for a damaged file; which one depends on the byte that is wrong
-DAMAGE = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, MemoryError, OverflowError)
-FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scale-offset", 32000: "lzf"}
-
-
-@dataclass
-class _Budget:
-    path: Path
-    bytes_left: int
-    objects_left: int
-    file_size: int
+SEAL = b"\naxonport sha256 "  # then 64 digits and a line end: the last bytes of a file
+SEAL_SIZE = len(SEAL) + 65
+PATIENCE_S = 20.0  # for a foreign file, and one second more per 10 MB
+# isolated (-I), so that nothing in the current folder is imported; arguments: sys.path, "", those of `serve`
+WORKER = """
+import sys
+end = sys.argv.index("")
+sys.path[:] = sys.argv[1:end]
+from neuro.nir_worker import serve
+serve(*sys.argv[end + 1:])
+"""
 
 
 def read_tree(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Tree:
@@ -47,103 +41,66 @@ def read_tree(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Tree:
         FormatError: no such file, not HDF5, truncated or damaged; no /node; a link, a data type, a
             filter or a size that a NIR file has no need of.
     """
-    import h5py
-
     path = Path(path)
     try:
         if not path.is_file():  # a pipe would block, a folder has no content
             raise FormatError(f"{path}: no such file")
-        with h5py.File(path, "r") as file:
-            budget = _Budget(path, max_bytes, MAX_OBJECTS, path.stat().st_size)
-            node = _child(file, "node", "/node", budget)
-            if not isinstance(node, h5py.Group):
-                raise FormatError(f"{path}: /node is not a group, so this is not a NIR file")
-            return _group(node, "/node", 0, budget)
-    except NeuroError:
-        raise
-    except DAMAGE as cause:
-        raise FormatError(f"{path}: not a whole HDF5 file ({cause})") from cause
+        sealed = _seal_holds(path)
+    except (OSError, ValueError) as cause:
+        if isinstance(cause, FormatError):
+            raise
+        raise FormatError(f"{path}: cannot be read ({cause})") from cause
+    if sealed is False:
+        raise FormatError(f"{path}: not as it was written, its SHA-256 differs; write or copy it again")
+    return read_hdf5(path, max_bytes) if sealed else _read_guarded(path, max_bytes)
 
 
-def _child(group: h5py.Group, name: str, where: str, budget: _Budget) -> Any:
-    import h5py
-
-    link = group.get(name, getlink=True)
-    if link is None:
-        raise FormatError(f"{budget.path}: {where} is missing, so this is not a NIR file")
-    if not isinstance(link, h5py.HardLink):
-        raise FormatError(f"{budget.path}: {where} is a {type(link).__name__}; links are not followed")
-    budget.objects_left -= 1
-    if budget.objects_left < 0:
-        raise FormatError(f"{budget.path}: more than {MAX_OBJECTS} groups and datasets")
-    return group[name]
-
-
-def _group(group: h5py.Group, where: str, depth: int, budget: _Budget) -> Tree:
-    import h5py
-
-    if depth > MAX_DEPTH:
-        raise FormatError(f"{budget.path}: groups are nested more than {MAX_DEPTH} deep at {where[:200]}")
-    tree: Tree = {}
-    for name in group:
-        name.encode()  # UnicodeEncodeError, a ValueError, where the file has other bytes than UTF-8
-        below = f"{where}/{name}"
-        child = _child(group, name, below, budget)
-        if isinstance(child, h5py.Group):
-            tree[name] = _group(child, below, depth + 1, budget)
-        elif isinstance(child, h5py.Dataset):
-            tree[name] = _dataset(child, below, budget)
-        else:
-            raise FormatError(f"{budget.path}: {below} is neither a group nor a dataset")
-    return tree
+def _seal_holds(path: Path) -> bool | None:
+    """Whether the file is what its last line says; None if it has no such line."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END) - SEAL_SIZE
+        if size < 0:
+            return None
+        file.seek(size)
+        line = file.read()
+        if not line.startswith(SEAL):
+            return None
+        file.seek(0)
+        return line == _seal(file, size)
 
 
-def _dataset(data: h5py.Dataset, where: str, budget: _Budget) -> Any:
-    import h5py
-
-    said = f"{budget.path}: {where}"
-    if data.is_virtual or data.external:
-        raise FormatError(f"{said} keeps its data in another file; that is not followed")
-    if data.shape is None:
-        raise FormatError(f"{said} is empty")
-    creation = data.id.get_create_plist()
-    used = [creation.get_filter(k)[0] for k in range(creation.get_nfilters())]
-    if any(code not in FILTERS for code in used):
-        raise FormatError(f"{said} is packed by filter {used}; known are {FILTERS}")
-    # a chunk is unpacked whole, and may be larger than the dataset
-    values = max(data.size, int(np.prod(data.chunks or (1,), dtype=object)))
-    budget.bytes_left -= values * data.dtype.itemsize
-    if budget.bytes_left < 0:
-        raise FormatError(
-            f"{said} of shape {data.shape} takes the file beyond the {budget.bytes_left + values * data.dtype.itemsize}"
-            " bytes that are left of max_bytes; raise it if the file is trusted"
-        )
-    if h5py.check_string_dtype(data.dtype):
-        return _strings(data, budget)
-    if data.dtype.kind not in "buif" or data.dtype.itemsize > 8:
-        raise FormatError(f"{said} has dtype {data.dtype}; NIR holds real numbers and strings")
-    return np.asarray(data[()], dtype=data.dtype.newbyteorder("="))
+def _seal(file: Any, size: int) -> bytes:
+    digest = hashlib.sha256()
+    while size > 0:
+        block = file.read(min(size, 1 << 20))
+        digest.update(block)
+        size -= len(block)
+    return SEAL + digest.hexdigest().encode() + b"\n"
 
 
-def _strings(data: h5py.Dataset, budget: _Budget) -> str | list[Any]:
-    """A string, or nested lists of them. Many entries may share one long text: read a few at a time."""
-    text = data.asstr()
-    if data.shape == ():
-        return str(text[()])
-    rows: list[Any] = []
-    if data.size == 0:
-        return []
-    at_once = max(1, STRING_BYTES // (budget.file_size * max(1, data.size // data.shape[0])))
-    for start in range(0, data.shape[0], at_once):
-        rows += text[start : start + at_once].tolist()
-        budget.bytes_left -= sum(len(s) for s in np.ravel(np.array(rows[start:], dtype=object)))
-        if budget.bytes_left < 0:
-            raise FormatError(f"{budget.path}: its strings take more than max_bytes")
-    return rows
+def _read_guarded(path: Path, max_bytes: int) -> Tree:
+    """The tree of a file that nobody vouches for, by way of a process of its own."""
+    from neuro.nir_worker import unpack
+
+    patience = PATIENCE_S + path.stat().st_size / 1e7
+    places = [place or os.getcwd() for place in sys.path]  # our own, so that it imports what we did
+    wanted = (str(path.absolute()), str(max_bytes), str(int(patience)))
+    command = [sys.executable, "-I", "-c", WORKER, *places, "", *wanted]
+    try:
+        done = subprocess.run(command, capture_output=True, check=False, timeout=patience)  # noqa: S603  # no shell
+    except subprocess.TimeoutExpired:
+        raise FormatError(f"{path}: not a whole HDF5 file (reading it does not end within {patience:.0f} s)") from None
+    except (OSError, ValueError) as cause:
+        raise FormatError(f"{path}: no process could be started to read it ({cause})") from cause
+    if done.returncode:
+        how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
+        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
+        raise FormatError(f"{path}: not a whole HDF5 file (reading it ended with {how}) {said:.200}".rstrip())
+    return unpack(done.stdout)
 
 
 def write_tree(path: Path | str, tree: Mapping[str, Any]) -> None:
-    """Write /version and /node. Atomic; the same tree gives the same bytes.
+    """Write /version and /node, and seal the file. Atomic; the same tree gives the same bytes.
 
     Raises:
         FormatError: the file cannot be written there.
@@ -152,24 +109,15 @@ def write_tree(path: Path | str, tree: Mapping[str, Any]) -> None:
 
     path = Path(path)
     try:
-        with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
-            file.create_dataset("version", data=VERSION, dtype=h5py.string_dtype())
-            _write_group(file.create_group("node", track_order=True), tree)
+        with atomic_path(path) as temporary:
+            with h5py.File(temporary, "w") as file:
+                file.create_dataset("version", data=VERSION, dtype=h5py.string_dtype())
+                write_group(file.create_group("node", track_order=True), tree)
+            with temporary.open("r+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                file.seek(0)
+                seal = _seal(file, size)
+                file.seek(size)
+                file.write(seal)
     except DAMAGE as cause:
         raise FormatError(f"{path}: cannot be written ({cause})") from cause
-
-
-def _write_group(group: h5py.Group, tree: Mapping[str, Any]) -> None:
-    import h5py
-
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            _write_group(group.create_group(name, track_order=True), value)  # nir then sees our order
-        elif isinstance(value, str):
-            group.create_dataset(name, data=value, dtype=h5py.string_dtype())
-        elif isinstance(value, list):
-            group.create_dataset(name, data=np.array(value, dtype=object), dtype=h5py.string_dtype())
-        else:
-            array = np.asarray(value)
-            packed = {"compression": "gzip", "shuffle": True, "fletcher32": True} if array.ndim else {}
-            group.create_dataset(name, data=array, **packed)

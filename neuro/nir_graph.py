@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from neuro.errors import FormatError, NeuroError, UnknownNode
-from neuro.nir_file import Tree
+from neuro.nir_hdf5 import Tree
 
 MAX_EDGES = 1 << 20
 PORTS = ("Input", "Output")

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from neuro.errors import FormatError
-from neuro.nir_file import Tree
 from neuro.nir_graph import FlatGraph
+from neuro.nir_hdf5 import Tree
 
 OURS = "axonport."
 FORMAT = 1  # of our metadata

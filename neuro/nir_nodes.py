@@ -14,8 +14,8 @@ import numpy as np
 from neuro import ir
 from neuro.errors import FormatError
 from neuro.ir import IntArray, Shape
-from neuro.nir_file import Tree
 from neuro.nir_graph import shape_of
+from neuro.nir_hdf5 import Tree
 from neuro.nir_metadata import OURS
 
 WHOLE = 1e-6  # how far, relatively, a delay may lie from a whole step: float32 seconds err by 6e-8

@@ -17,7 +17,7 @@ from axon_bad_core import some_network
 from neuro import ir
 from neuro.errors import FormatError, NetworkError
 from neuro.nir import load, save
-from neuro.nir_file import read_tree, write_tree
+from neuro.nir_file import SEAL_SIZE, read_tree, write_tree
 
 Rng = np.random.Generator
 
@@ -39,21 +39,30 @@ def truncated(rng: Rng, folder: Path) -> Attempt:
     return Attempt(f"first {length} of {len(whole)} bytes", lambda: load(path), (str(path),), FormatError)
 
 
-@category("nir: damaged weights")
+@category("nir: damaged anywhere")
 def damaged(rng: Rng, folder: Path) -> Attempt:
-    """One bit of packed weights: the checksum must notice."""
-    path = folder / "net.nir"
-    save(some_network(rng), path)
-    with h5py.File(path) as file:
-        data = file["node/nodes/fc1/weight"]
-        info = data.id.get_chunk_info(0)
-        before = data[()]
+    """Some bytes of a file of ours: its seal must notice."""
+    path = good_file(rng, folder)
     content = bytearray(path.read_bytes())
+    whole = bytes(content)
+    for place in rng.integers(0, len(content) - SEAL_SIZE, int(rng.integers(1, 9))):
+        content[int(place)] ^= int(rng.integers(1, 256))
+    path.write_bytes(bytes(content))
+    assert path.read_bytes() != whole
+    return Attempt("bytes", lambda: load(path), (str(path),), FormatError)
+
+
+@category("nir: damaged weights without a seal")
+def damaged_weights(rng: Rng, folder: Path) -> Attempt:
+    """One bit of stored weights: the checksum of the array must notice."""
+    path = good_file(rng, folder)
+    with h5py.File(path) as file:
+        info = file["node/nodes/fc1/weight"].id.get_chunk_info(0)
+    content = bytearray(path.read_bytes()[:-SEAL_SIZE])
     place = info.byte_offset + int(rng.integers(info.size))
     content[place] ^= 1 << int(rng.integers(8))
     path.write_bytes(bytes(content))
-    assert before.size
-    return Attempt(f"byte {place}", lambda: load(path), (str(path),), FormatError)
+    return Attempt("one bit", lambda: load(path), (str(path),), FormatError)
 
 
 @category("nir: foreign files")

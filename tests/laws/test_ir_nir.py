@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from axon_strategies import LAW, any_float, assert_same_network, networks
-from hypothesis import given
+from hypothesis import given, settings
 
 from neuro import ir
 from neuro.errors import NetworkError
@@ -43,7 +43,7 @@ def oblong(net: ir.Network) -> bool:
     return any((high - wide) % 2 for high, wide in kernels)
 
 
-@LAW
+@settings(LAW, max_examples=10)  # each reads a file of another tool, in a process of its own
 @given(networks())
 def test_plain_nir_reads_any_of_them_and_writes_it_back(net: ir.Network) -> None:
     with tempfile.TemporaryDirectory() as folder:

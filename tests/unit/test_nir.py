@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,8 @@ from axon_strategies import assert_same_network
 from neuro import ir
 from neuro.errors import FormatError, NetworkError, NeuroError, ShapeMismatch, UnknownNode
 from neuro.nir import load, save
-from neuro.nir_file import MAX_DEPTH, read_tree, write_tree
+from neuro.nir_file import SEAL_SIZE, read_tree, write_tree
+from neuro.nir_hdf5 import MAX_DEPTH
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "nir"
 VALUES = {"tau_syn": 2e-3, "tau_mem": 5e-3, "v_threshold": 1.5, "r": 3.0, "v_leak": 0.25, "v_reset": -0.5, "w_in": 0.7}
@@ -137,7 +141,7 @@ def test_saving_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     path = tmp_path / "n.nir"
     save(loop(), path)
     before = path.read_bytes()
-    monkeypatch.setattr("neuro.nir_file._write_group", _broken)
+    monkeypatch.setattr("neuro.nir_file.write_group", _broken)
     with pytest.raises(FormatError, match=r"cannot be written .disk full"):
         save(EVERY_NODE["Linear"], path)
     assert path.read_bytes() == before
@@ -563,9 +567,9 @@ def test_ends_are_closed_as_nir_closes_them(tmp_path: Path) -> None:
     conv = {k: IMAGE["nodes"][k] for k in ("conv", "flat")}
     path = edited(tmp_path / "c.nir", {}, {"type": "NIRGraph", "nodes": conv, "edges": [["conv", "flat"]]})
     assert load(path, readout="max").shapes["input_conv"] == (2, 6, 5)
-    lone = {"d": {"type": "Scale", "scale": np.ones(4)}}
-    path = edited(tmp_path / "s.nir", {}, {"type": "NIRGraph", "nodes": lone, "edges": []})
-    assert load(path).shapes["input_d"] == (4,)
+    for lone, shape in (({"type": "Scale", "scale": np.ones(4)}, (4,)), (GRAPH["nodes"]["lif"], (3,))):
+        path = edited(tmp_path / "s.nir", {}, {"type": "NIRGraph", "nodes": {"d": lone}, "edges": []})
+        assert load(path).shapes["input_d"] == shape
     sizes = {"kernel_size": np.array([1, 1]), "stride": np.array([1, 1]), "padding": np.array(0)}
     pool = {"p": {"type": "SumPool2d", **sizes}}
     path = edited(tmp_path / "p.nir", {}, {"type": "NIRGraph", "nodes": pool, "edges": []})
@@ -615,9 +619,10 @@ def test_truncated(share: float, tmp_path: Path) -> None:
         load(tmp_path / "n.nir")
 
 
+@pytest.mark.parametrize("sealed", [True, False])
 @pytest.mark.parametrize("n", [1, 20])  # HDF5 does not pack what would not shrink, and then only fletcher32 guards it
-def test_damaged_weights_are_noticed(n: int, tmp_path: Path) -> None:
-    """Our files carry checksums: no byte of a weight can change unseen."""
+def test_damaged_weights_are_noticed(n: int, sealed: bool, tmp_path: Path) -> None:
+    """Our files carry checksums: no byte of a weight can change unseen, by us or by any reader of HDF5."""
     path = tmp_path / "n.nir"
     rng = np.random.default_rng(0)
     save(around(ir.Linear(rng.normal(size=(n, n))), (n,)), path)
@@ -625,9 +630,89 @@ def test_damaged_weights_are_noticed(n: int, tmp_path: Path) -> None:
         info = file["node/nodes/n/weight"].id.get_chunk_info(0)
     content = bytearray(path.read_bytes())
     content[info.byte_offset + info.size // 2] ^= 1
-    path.write_bytes(bytes(content))
-    with pytest.raises(FormatError, match="not a whole HDF5 file"):
+    path.write_bytes(bytes(content if sealed else content[:-SEAL_SIZE]))
+    with pytest.raises(FormatError, match="SHA-256 differs" if sealed else "not a whole HDF5 file"):
         load(path)
+
+
+def test_every_byte_of_our_files_is_guarded(tmp_path: Path) -> None:
+    """Any byte but those of the seal's own words, where the file becomes one that nobody vouches for."""
+    path = tmp_path / "n.nir"
+    save(loop(), path)
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in [0, len(content) - 2, *rng.integers(0, len(content) - SEAL_SIZE, 50).tolist()]:
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << int(rng.integers(8))
+        path.write_bytes(bytes(damaged))
+        with pytest.raises(FormatError, match="SHA-256 differs"):
+            load(path)
+
+
+def test_a_file_that_other_tools_changed_is_read(tmp_path: Path) -> None:
+    """HDF5 drops the seal when it changes a file, so an edited network is not taken for a damaged one."""
+    path = tmp_path / "n.nir"
+    save(loop(), path)
+    assert path.read_bytes()[-SEAL_SIZE:].startswith(b"\naxonport sha256 ")
+    with h5py.File(path, "r+") as file:
+        file["node/nodes/fc/weight"][0, 0] = 7.0
+    assert load(path).nodes["fc"].weight[0, 0] == 7.0  # type: ignore[attr-defined]
+
+
+def endless(path: Path) -> Path:
+    """A damaged heap of strings, in which HDF5 2.0.0 walks on for ever."""
+    content = bytearray((GOLDEN / "lif_norse.nir").read_bytes())
+    assert content[2352] == 5
+    content[2352] = 14  # size of the last string: the walk ends in the zeros behind it
+    path.write_bytes(bytes(content))
+    return path
+
+
+def test_a_file_on_which_hdf5_does_not_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neuro.nir_file.PATIENCE_S", 3.0)
+    with pytest.raises(FormatError, match=r"does not end within 3 s|ended with signal"):
+        load(endless(tmp_path / "n.nir"))
+
+
+def test_a_reader_whose_parent_died_ends_by_itself(tmp_path: Path) -> None:
+    from neuro.nir_file import WORKER
+
+    command = [sys.executable, "-I", "-c", WORKER, *filter(None, sys.path), "", str(endless(tmp_path / "n.nir"))]
+    done = subprocess.run([*command, str(1 << 20), "1"], capture_output=True, timeout=60, check=False)
+    assert done.returncode in (-signal.SIGXCPU, -signal.SIGKILL)
+
+
+def test_a_reader_that_crashes_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("neuro.nir_file.WORKER", "import os; os.abort()")
+    with pytest.raises(FormatError, match="ended with signal 6"):
+        load(GOLDEN / "lif_norse.nir")
+    monkeypatch.setattr("neuro.nir_file.WORKER", "raise OSError('no such thing')")
+    with pytest.raises(FormatError, match=r"ended with status 1.*no such thing"):
+        load(GOLDEN / "lif_norse.nir")
+    monkeypatch.setattr("sys.executable", str(tmp_path / "no python"))
+    with pytest.raises(FormatError, match="no process could be started"):
+        load(GOLDEN / "lif_norse.nir")
+
+
+def test_the_current_folder_is_not_imported_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('imported')")
+    (tmp_path / "h5py.py").write_text("raise SystemExit('imported')")
+    monkeypatch.chdir(tmp_path)
+    assert load(GOLDEN / "lif_norse.nir")
+
+
+def test_what_a_reader_hands_over_is_the_tree() -> None:
+    from neuro.nir_worker import answer, pack, unpack
+
+    tree = {"a": np.array(3), "b": {"c": "text", "d": [["x", "y"]], "e": {}}, "f": np.ones((2, 0), ">f4")}
+    again = unpack(pack(tree))
+    assert again["b"] == tree["b"]
+    assert again["a"].shape == ()
+    assert again["f"].shape == (2, 0)
+    own = unpack(answer(GOLDEN / "lif_norse.nir", 1 << 20))
+    assert own["nodes"]["1"]["type"] == "LIF"
+    with pytest.raises(FormatError, match="not a whole HDF5 file"):
+        unpack(answer(Path(__file__), 1 << 20))
 
 
 def unusual(file: h5py.File, kind: str, tmp_path: Path) -> None:
@@ -715,7 +800,7 @@ def test_a_cap_on_size_is_an_argument(tmp_path: Path) -> None:
 
 
 def test_many_objects_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("neuro.nir_file.MAX_OBJECTS", 10)
+    monkeypatch.setattr("neuro.nir_hdf5.MAX_OBJECTS", 10)
     with pytest.raises(FormatError, match="more than 10 groups"):
         load(edited(tmp_path / "n.nir", {}))
 

@@ -85,6 +85,7 @@ NODES: dict[str, ir.Node] = {"i": ir.Input((2,)), "n": ir.IF(1.0), "o": ir.Outpu
         ({"n": ir.IF(1.0), "o": ir.Output()}, "no", "no Input"),
         ({"i": ir.Input((2,)), "n": ir.IF(1.0)}, "in", "no Output"),
         (NODES, "in no ni", "nothing may feed an input"),
+        ({**NODES, "j": ir.Input((2,))}, "ij in no", "nothing may feed an input"),
         (NODES, "in no on", "nothing may follow an output"),
         ({**NODES, "x": ir.IF(1.0)}, "in no", "reaches 'x'"),
         ({**NODES, "x": ir.IF(1.0), "y": ir.IF(1.0)}, "in no xy yx xn", "reaches 'x', 'y'"),
