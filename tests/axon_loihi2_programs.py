@@ -69,6 +69,8 @@ def _conv(pick, rng, source):
         return None
     top = pick((127, 127, 1 << 21, 1 << 24))
     weight = rng.integers(-top, top + 1, (out, channels // groups, *kernel))
+    if pick((False, False, True)):
+        weight = np.sign(weight) << 17  # << 6 that is exactly M or -M, where u just wraps or does not
     params = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return (out, *shape.tolist()), weight, params
 

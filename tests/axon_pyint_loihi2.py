@@ -36,6 +36,7 @@ def tz12(product: int) -> int:
 
 
 def once(u: int) -> int:
+    SEEN["u at an end"] += abs(u) == M
     if u > M:
         return seen("u above", u, u - 2 * M)
     if u <= -M:

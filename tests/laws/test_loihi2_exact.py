@@ -31,7 +31,7 @@ def test_any_program_equals_unbounded_integers(case):
     assert_equal_to_integers(*case)
 
 
-@pytest.mark.parametrize("seed", range(15))
+@pytest.mark.parametrize("seed", range(25))
 def test_larger_programs_equal_unbounded_integers(seed):
     assert_equal_to_integers(*from_seed(seed))
 
@@ -45,8 +45,8 @@ def test_a_million_updates_reach_every_end_of_a_register():
         updates, spikes, seed = updates + int(found["updates"].sum()), spikes + int(found["spikes"].sum()), seed + 1
     print(f"{seed - 1000} programs, {updates} updates, {spikes} spikes, {dict(unbounded.SEEN)}")
     assert spikes > 10_000
-    for what in ("toward zero", "floor", "u above", "u below", "clip", "wrap24", "int32"):
-        assert unbounded.SEEN[what] > 100, f"the fuzz never saw {what}"
+    for what in ("toward zero", "floor", "u above", "u below", "u at an end", "clip", "wrap24", "int32"):
+        assert unbounded.SEEN[what] > 50, f"the fuzz never saw {what}"
 
 
 def test_the_compiler_changes_nothing():
