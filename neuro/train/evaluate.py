@@ -70,14 +70,14 @@ def evaluate(
     """
     module, steps = _module(subject, data, steps)
     dt = module.dt if dt is None else dt
-    _check(module, data)
+    was_training = module.training
+    module.eval()
     scores: list[NDArray[np.float64]] = []
     spikes: dict[str, float] = {}
     events = 0
-    was_training = module.training
-    module.eval()
     try:
         with torch.no_grad():
+            _check(module, data)
             for dense in _batches(data, steps, dt, batch_size):
                 record: dict[str, torch.Tensor] = {}
                 trace = module(torch.from_numpy(dense), record)
@@ -114,9 +114,7 @@ def _check(module: SpikingNetwork, data: EventSet) -> None:
     if tuple(data.shape) != module.input_shape:
         bad.append(f"a step of '{data.name}' has shape {tuple(data.shape)}, the network wants {module.input_shape}")
     if not bad:
-        zeros = torch.zeros((1, 1, *module.input_shape))
-        with torch.no_grad():
-            outputs = module.eval()(zeros)[0, 0].numel()
+        outputs = module(torch.zeros((1, 1, *module.input_shape)))[0, 0].numel()
         if int(data.labels.max()) >= outputs:
             bad.append(f"labels go up to {int(data.labels.max())}, the network has {outputs} outputs")
     if bad:

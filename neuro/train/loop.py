@@ -196,6 +196,8 @@ def _validate(session: _Session, config: Config, recordings: Recordings, valid: 
     scale = config.loss.scale / recordings.steps if config.readout in ("count", "sum") else config.loss.scale
     answers = torch.from_numpy(found.scores) * scale
     loss = float(nn.functional.cross_entropy(answers, torch.from_numpy(valid.labels)))
+    if not loss < float("inf"):
+        raise RunError(f"training diverged: validation loss {loss} after epoch {session.epoch - 1}; lower optimiser.lr")
     session.stale += 1
     if session.best_loss is None or loss < session.best_loss:
         session.best_loss, session.stale = loss, 0
