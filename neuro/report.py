@@ -112,7 +112,8 @@ def quantisation(rows: list[Mapping[str, Any]]) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD, title="error budget of the quantisation", title_justify="left", show_edge=False)
     for column in ("node", "quantity", "step", "largest error", "rms error", ""):
-        table.add_column(column, justify="right" if column in ("step", "largest error", "rms error") else "left")
+        number = column in ("step", "largest error", "rms error")
+        table.add_column(column, justify="right" if number else "left", no_wrap=column != "")
     for row in rows:
         table.add_row(
             row["node"],

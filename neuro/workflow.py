@@ -232,7 +232,9 @@ def demo(out: Path | str, *, console: Console) -> Report:
     """Train on embedded events with a split held out, then deploy and certify on what was held out."""
     out = Path(out)
     console.print("[bold]1. train[/] on embedded tactile events (Braille), a fifth of the repetitions held out")
-    train(DEMO_PRESET, out / "run", holdout=True, console=console)
+    trained = train(DEMO_PRESET, out / "run", holdout=True, console=console)
+    said = ", ".join(f"{k} {v:.4g}" for k, v in trained["metrics"].items() if k in ("loss", "valid_accuracy"))
+    console.print(f"   {trained['epochs']} epochs: {said}")
     console.print("[bold]2. deploy[/] to Loihi 2 and certify against Lava, on the repetitions held out")
     return deploy(
         open_subject(out / "run"), None, out / "deploy", progress=lambda text: console.print(f"   [dim]{text} ...[/]")
