@@ -25,7 +25,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -33,6 +33,8 @@ PR_SET_PDEATHSIG = 1
 POLL_S = 0.25
 STATE = ("u", "v", "a_buff", "a_buf")
 _job: Path | None = None
+_parent = [0]
+_forker = [0]
 
 
 def _watch(parent: int, farewell: Callable[[], None] = lambda: None) -> None:
@@ -47,15 +49,38 @@ def _watch(parent: int, farewell: Callable[[], None] = lambda: None) -> None:
     threading.Thread(target=loop, daemon=True, name="parent watch").start()
 
 
+def _remember_parent() -> None:
+    """Before a fork: who forks. A child that asked for its parent's id could get that of its parent's heir."""
+    _forker[0] = os.getpid()
+
+
 def _die_with_parent() -> None:
-    """After a fork: be killed when the parent is."""
-    parent = os.getppid()
+    """After a fork: be killed when the parent is, or at once if that has happened already."""
     try:
         known = ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL) == 0
     except (AttributeError, OSError):
         known = False
-    if not known or os.getppid() != parent:
-        _watch(parent)
+    if os.getppid() != _forker[0]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if not known:
+        _watch(_forker[0])
+
+
+def _end(code: int) -> NoReturn:
+    """End this process, unless its parent is gone: then the watching thread tidies up and ends it."""
+    sys.stderr.flush()
+    if os.getppid() != _parent[0]:
+        threading.Event().wait()
+    os._exit(code)
+
+
+def _forget_job() -> None:
+    """Remove the job's folder; once more where the main thread has just put something into it."""
+    for _ in range(20):
+        shutil.rmtree(sys.argv[1], ignore_errors=True)
+        if not os.path.exists(sys.argv[1]):
+            return
+        time.sleep(POLL_S / 10)
 
 
 def _say(**line: Any) -> None:
@@ -90,10 +115,10 @@ def _report_dead_actors(actors: list[Any], busy: threading.Event) -> None:
                 with contextlib.suppress(ValueError, OSError, AssertionError):
                     if actor.exception:
                         sys.stderr.write(f"a process model failed:\n{actor.exception[1]}\n")
-                        os._exit(3)
+                        _end(3)
                     if not actor.is_alive() and busy.is_set():
                         sys.stderr.write(f"a process of Lava ended with exit code {actor.exitcode}\n")
-                        os._exit(4)
+                        _end(4)
 
     threading.Thread(target=loop, daemon=True, name="actor watch").start()
 
@@ -135,14 +160,15 @@ def work(job: Path) -> None:
     first = next(iter(processes.values()))
     busy = threading.Event()
     for k in range(batch):
-        _say(phase="run", sample=k, samples=batch)
         if k == 0:
+            _say(phase="start")
             first.create_runtime(run_cfg=config)
             _report_dead_actors(first.runtime._messaging_infrastructure.actors, busy)
             started = time.perf_counter()
             busy.set()
         else:
             _zero(processes)
+        _say(phase="run", sample=k, samples=batch)
         first.run(condition=RunSteps(num_steps=steps))
     busy.clear()
     result = {"startup_s": started - began, "run_s": time.perf_counter() - started, "samples": batch, "steps": steps}
@@ -156,15 +182,15 @@ def main() -> int:
     global _job
     _job, parent = Path(sys.argv[1]), int(sys.argv[2])
     if os.getppid() != parent:
+        _forget_job()
         return 5
-    _watch(parent, farewell=lambda: shutil.rmtree(sys.argv[1], ignore_errors=True))
-    os.register_at_fork(after_in_child=_die_with_parent)
+    _parent[0] = parent
+    _watch(parent, farewell=_forget_job)
+    os.register_at_fork(before=_remember_parent, after_in_child=_die_with_parent)
     try:
         work(_job)
     except BaseException:  # the parent reads the log; nothing may be left hanging
         traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(2)
-    sys.stderr.flush()
-    os._exit(0)  # Lava leaves threads behind that would keep the interpreter from ending
+        _end(2)
+    _end(0)  # not by returning: Lava leaves threads behind that would keep the interpreter from ending
 

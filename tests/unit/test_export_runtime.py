@@ -65,6 +65,16 @@ def groups(folder):
     return found
 
 
+def about(of):
+    """What is still running in some process groups: pid, state, parent, command, seconds of processor time."""
+    lines = []
+    for pid in (p for g in of for p in members(g)):
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")[-120:].decode()
+        lines.append(f"{pid} {stat[0]} parent {stat[1]} threads {stat[17]} {command}")
+    return "; ".join(lines)
+
+
 def wait_until(true, seconds):
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -96,8 +106,10 @@ def test_a_process_model_that_never_returns_is_cut_off_at_the_deadline(folder, t
     assert wait_until(lambda: orphaned_memory() <= orphans, 3)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
-def test_killing_the_parent_ends_every_process_of_lava_and_frees_its_memory(folder, tmp_path, sent):
+@pytest.mark.parametrize(
+    ("sent", "phase"), [(signal.SIGKILL, "start"), (signal.SIGKILL, "run"), (signal.SIGTERM, "run")]
+)
+def test_killing_the_parent_ends_every_process_of_lava_and_frees_its_memory(folder, tmp_path, sent, phase):
     spoil(folder, SLOW)
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     orphans = orphaned_memory()
@@ -113,7 +125,7 @@ def test_killing_the_parent_ends_every_process_of_lava_and_frees_its_memory(fold
 
     def running():
         texts = [p.read_text() for j in jobs() for p in j.glob("progress.json")]
-        return any(json.loads(t)["phase"] == "run" for t in texts) and len(started()) >= 5
+        return any(json.loads(t)["phase"] == phase for t in texts) and len(started()) >= 5
 
     def started():
         return [pid for group in groups(tmp_path) for pid in members(group)]
@@ -123,7 +135,7 @@ def test_killing_the_parent_ends_every_process_of_lava_and_frees_its_memory(fold
         mine = groups(tmp_path)
         parent.send_signal(sent)
         assert parent.wait(10) == -sent
-        assert wait_until(lambda: not any(members(g) for g in mine), 3), "processes were left behind"
+        assert wait_until(lambda: not any(members(g) for g in mine), 3), f"left behind: {about(mine)}"
         assert wait_until(lambda: orphaned_memory() <= orphans, 2), "shared memory was left behind"
         assert wait_until(lambda: not jobs(), 2), "the job's folder was left behind"
     finally:
