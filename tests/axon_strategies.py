@@ -22,7 +22,7 @@ from neuro.events import Events
 LAW = settings(
     deadline=None,
     derandomize=True,
-    max_examples=int(os.environ.get("AXON_EXAMPLES", "30")),
+    max_examples=int(os.environ.get("AXON_EXAMPLES", "20")),
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
 )

@@ -27,7 +27,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 
 from axon_bad import CATEGORIES, LIMIT_S, SEED, Verdict, judge  # noqa: E402
 
-MODULES = ("axon_bad_core", "axon_bad_nir", "axon_bad_chips", "axon_bad_data", "axon_bad_train")
+MODULES = ("axon_bad_core", "axon_bad_events", "axon_bad_nir", "axon_bad_chips", "axon_bad_data", "axon_bad_train")
 RESULT = HERE.parents[2] / "docs" / "results" / "bad_input.json"
 MEMORY = 6 << 30  # bytes of address space on top of what is there: a huge allocation fails instead of swapping
 
