@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from neuro.errors import DoesNotFit, UnsupportedNode, Violation
 from neuro.files import atomic_path
 from neuro.hardware.export import Exporter
-from neuro.hardware.export.lava_graph import (
+from neuro.hardware.export.lava_limits import (
     EXCITATORY,
     INHIBITORY,
     LIF_RANGES,

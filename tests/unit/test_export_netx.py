@@ -12,7 +12,7 @@ from lava_programs import conv, dense, even, needs_lava, population, program, sp
 from neuro.errors import DoesNotFit, FormatError, UnsupportedNode
 from neuro.hardware.certify import certify
 from neuro.hardware.export import export
-from neuro.hardware.export.lava_graph import EXCITATORY, INHIBITORY, MIXED, truncated
+from neuro.hardware.export.lava_limits import EXCITATORY, INHIBITORY, MIXED, truncated
 from neuro.hardware.export.netx import reader_format
 
 
