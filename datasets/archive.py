@@ -84,10 +84,13 @@ def unpacked(path: Path, limit: int = MAX_TOTAL) -> bytes:
     """The whole content of a plain, xz or gzip file.
 
     Raises:
-        BadEventFile: damaged, cut, or larger than ``limit`` bytes when unpacked.
+        BadEventFile: missing, damaged, cut, or larger than ``limit`` bytes when unpacked.
     """
-    with path.open("rb") as raw:
-        return _Unpacked(raw, str(path), limit).read()
+    try:
+        with path.open("rb") as raw:
+            return _Unpacked(raw, str(path), limit).read()
+    except OSError as cause:
+        raise BadEventFile(f"{path}: cannot be read ({cause.strerror or cause}).") from cause
 
 
 class _CarefulInfo(tarfile.TarInfo):

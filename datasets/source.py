@@ -69,7 +69,7 @@ class Source:
         if bad:
             raise BadConfig(f"{self.name} cannot be loaded", sorted(bad))
         place = None if path is None else Path(path).expanduser()
-        if place is not None and not place.exists():
+        if place is not None and not os.path.exists(place):  # unlike Path.exists, False for names that are too long
             raise BadEventFile(f"{self.name}: {place} does not exist. Give a file or folder in the layout of this set.")
         chosen = split or ("train" if place is None else "all")
         found = self.reader(chosen, place, **{**self.options, **options})

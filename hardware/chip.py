@@ -141,6 +141,9 @@ def read_chip(path: Path) -> Chip:
     groups: dict[str, Mapping[str, Quantity]] = {}
     for group in ("limits", "energy", "time", "power"):
         table = data.get(group, {})
+        if not isinstance(table, dict):
+            bad.append(f"{group} must be a table of quantities")
+            table = {}
         rows = {n: _quantity(f"{group}.{n}", row, keys, bad) for n, row in table.items()}
         groups[group] = types.MappingProxyType({n: q for n, q in rows.items() if q is not None})
     formats = {}

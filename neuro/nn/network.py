@@ -108,7 +108,7 @@ class SpikingNetwork(nn.Module):
             x = x.to(torch.get_default_dtype() if parameter is None else parameter.dtype)
         outputs: dict[str, Tensor] = {INPUT: x}
         membranes: dict[str, Tensor] = {}  # of the spiking layers whose v the output reads
-        last_use = {s: d for d in self.order for s in self.sources(d)}
+        last_use = {s: d for group in self._groups for d in group for s in self.sources(d)}
         for group in self._groups:
             if len(group) > 1 or (group[0], group[0]) in self.edges:
                 self._stepped(group, outputs, membranes)

@@ -282,10 +282,10 @@ def load_config(preset_or_path: str | Path) -> Config:
     try:
         text = path.read_bytes().decode("utf-8")
         table = tomllib.loads(text)
-    except OSError as cause:
-        raise BadConfig(f"{path} cannot be read: {cause.strerror or cause}") from cause
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
         raise BadConfig(f"{path} is not TOML: {cause}") from cause
+    except (OSError, ValueError) as cause:  # ValueError: a NUL in the path
+        raise BadConfig(f"{path} cannot be read: {getattr(cause, 'strerror', None) or cause}") from cause
     return Config.from_table(table, str(path))
 
 

@@ -68,6 +68,8 @@ def evaluate(
     Raises:
         SimulationError: the recordings do not fit the network: none at all, another shape, more classes.
     """
+    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
+        raise SimulationError(f"batch_size must be 1 or more recordings, got {batch_size!r}")
     module, steps = _module(subject, data, steps)
     dt = module.dt if dt is None else dt
     was_training = module.training

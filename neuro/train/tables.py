@@ -8,7 +8,7 @@ another dataclass for a sub-table, `Mapping[str, Any]` for a free one. A datacla
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -78,7 +78,8 @@ def read_value(hint: Any, value: object, where: str, bad: list[str]) -> Any:
         return value
     right = isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool)
     if hint is float:
-        right = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        right = isinstance(value, (int, float)) and not isinstance(value, bool)
+        right = right and abs(value) <= sys.float_info.max  # type: ignore[arg-type]  # NaN and huge integers are not
     if not right:
         bad.append(f"{where} must be {_named(hint)}, got {value!r:.60}")
         return None
