@@ -37,7 +37,9 @@ def test_a_sample_does_not_know_its_batch(case, random):
     program, dense = case
     order = list(range(dense.shape[1]))
     random.shuffle(order)
-    together = results(program, dense)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loihi2_kernels, "_threads", lambda: 1)  # one after the other in the same room
+        together = results(program, dense)
     assert_same(results(program, dense[:, order]), samples(together, order))
     assert_same(results(program, dense[:, order[:1]]), samples(together, order[:1]))
 
