@@ -43,7 +43,10 @@ class NumberFormat(Protocol):
 
 @dataclass(frozen=True)
 class Formats:
-    """What training must know of a chip. decay: only its ``bits`` count. fraction, limit: as `StateGrid`."""
+    """What training must know of a chip.
+
+    decay: only its ``bits`` count. fraction, limit: as `StateGrid`. exponent: the highest of a layer.
+    """
 
     weight: NumberFormat
     weight_conv: NumberFormat
@@ -52,6 +55,7 @@ class Formats:
     bias: NumberFormat
     fraction: int = 64
     limit: int = 1 << 23
+    exponent: int = 7
 
 
 def smallest_unit(values: Tensor, fmt: NumberFormat) -> float:
@@ -107,7 +111,7 @@ class Group:
 
         Bounded below so that no input can make i wrap, and no input can make an integrator clip.
         """
-        tensors = [m.weight for m in self.members] + list(self.neuron.parameters())
+        tensors = [*(m.weight for m in self.members), *self.neuron.parameters(), *self.neuron.buffers()]
         key = tuple((t.data_ptr(), t._version) for t in tensors)  # the unit follows the weights while they train
         if self._known[0] != key:
             self._known = (key, self._unit())
@@ -115,10 +119,13 @@ class Group:
 
     def _unit(self) -> float:
         f = self.formats
+        if not all(m.weight.isfinite().all() for m in self.members):
+            raise NetworkError("weights hold NaN or infinite values; training has diverged, lower its rate")
         needed = [m.needed() for m in self.members]
         convs = [n for n, m in zip(needed, self.members, strict=True) if isinstance(m, GridConv2d)]
         # a convolution has no exponent, so it must fit as it is; matrices can be shifted up to theirs
         unit = max(convs) if convs else min((n for n in needed if n > 0), default=0.0)
+        unit = max(unit, max(needed) / 2**f.exponent)
         largest = f.limit // f.fraction - 1
         theta = float(self.neuron.value("v_threshold").detach().mean()) if self.neuron.spiking else math.inf
         if theta <= 0:
@@ -141,7 +148,7 @@ class Group:
         worst = 0.0
         for member in self.members:
             k = member.rounded(unit).flatten(1)
-            worst += float(torch.maximum(k.clamp(min=0).sum(1), -k.clamp(max=0).sum(1)).max())
+            worst += member.peak * float(torch.maximum(k.clamp(min=0).sum(1), -k.clamp(max=0).sum(1)).max())
         return worst * gains
 
     def exponent(self, member: GridLayer, unit: float) -> int:
@@ -160,8 +167,11 @@ class Group:
 class GridLayer(nn.Module):
     """A weight layer that sends its sums in weight integers; `real` is what it stands for.
 
-    weight and bias stay real parameters; what runs forwards is rounded.
+    weight and bias stay real parameters; what runs forwards is rounded. peak: the largest number that one input
+    can be in a step, 1 for a spike, more behind a sum pool.
     """
+
+    peak: int = 1
 
     weight: Any  # torch's own layers declare these; here they are parameters, bias may be None
     bias: Any

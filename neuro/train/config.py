@@ -182,6 +182,7 @@ class QuantiseConfig:
     bias: Format
     fraction: int = 64
     limit: int = 1 << 23
+    exponent: int = 7
     start: float = 0.8
     lr: float = 1.0
     state: bool = True
@@ -189,12 +190,21 @@ class QuantiseConfig:
     def problems(self) -> list[str]:
         bad = [] if 0 <= self.start <= 1 else [f"start is {self.start}, it must lie in [0, 1]"]
         bad += [] if self.lr > 0 else [f"lr is {self.lr}, it must be positive"]
-        return bad + [f"{n} must be at least 1" for n in ("fraction", "limit") if getattr(self, n) < 1]
+        return bad + [f"{n} must be at least 1" for n in ("fraction", "limit", "exponent") if getattr(self, n) < 1]
 
     @property
     def formats(self) -> Formats:
         """What the grid needs to know."""
-        return Formats(self.weight, self.weight_conv, self.decay, self.threshold, self.bias, self.fraction, self.limit)
+        return Formats(
+            self.weight,
+            self.weight_conv,
+            self.decay,
+            self.threshold,
+            self.bias,
+            self.fraction,
+            self.limit,
+            self.exponent,
+        )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ exactly on that grid: compiling them rounds nothing.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -70,6 +71,7 @@ def prepare(network: SpikingNetwork, formats: Formats, state: bool = True, max_s
         if isinstance(layer, WEIGHTED):
             bad += _whole_numbers(network, name)
             grids[name] = on_grid(layer, formats)
+            grids[name].peak = _peak(network, name)
     for name in network.names:
         layer = network.layer(name)
         neuron = layer.neuron if isinstance(layer, Recurrent) else layer
@@ -115,6 +117,19 @@ def _targets(network: SpikingNetwork, name: str) -> list[str]:
             passes = target != OUTPUT and isinstance(network.layer(target), nn.Identity)
             found += _targets(network, target) if passes else [target]
     return found
+
+
+def _peak(network: SpikingNetwork, name: str) -> int:
+    """The largest number that one input of a layer can be in a step: pools and several sources add up spikes."""
+    total = 0
+    for source in _through_identity(network, name):
+        layer = None if source == INPUT else network.layer(source)
+        if layer is None or isinstance(layer, (Neuron, Recurrent)):
+            total += 1
+        else:
+            area = math.prod(layer.kernel_size) if isinstance(layer, SumPool2d) else 1
+            total += area * _peak(network, source)
+    return total
 
 
 def _whole_numbers(network: SpikingNetwork, name: str) -> list[str]:

@@ -225,3 +225,35 @@ def test_loops_over_layers_cannot_run_on_integers() -> None:
     prepare(module, FORMATS)
     with pytest.raises(NetworkError, match="Recurrent"):
         module(torch.ones(3, 1, 6))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_diverged_weights_are_an_error_not_a_hang(value: float) -> None:
+    module = net(nn.Linear(6, 3, bias=False), LI(0.9))
+    prepare(module, FORMATS)
+    with torch.no_grad():
+        module.layer("l0").weight[0, 0] = value
+    with pytest.raises(NetworkError, match="diverged"):
+        module(torch.ones(3, 1, 6))
+
+
+def test_exponents_stay_in_the_register() -> None:
+    """Recurrent weights a million times smaller: they round to nothing rather than ask for an exponent of 20."""
+    layer = Recurrent(CubaLIF(0.8, 0.95, 1.0), 8)
+    module = net(nn.Linear(6, 8, bias=False), layer, nn.Linear(8, 3, bias=False), LI(0.9))
+    with torch.no_grad():
+        layer.recurrent.weight.mul_(1e-6)
+    prepare(module, FORMATS)
+    fc = module.layer("l0")
+    assert 1 <= fc.group.exponent(fc, fc.group.unit()) <= 7
+    assert not layer.recurrent.integers()[0].any()
+
+
+def test_silent_layers_have_a_grid() -> None:
+    module = net(nn.Linear(6, 8, bias=False), LIF(0.9), nn.Linear(8, 3, bias=False), LI(0.9))
+    with torch.no_grad():
+        for name in ("l0", "l2"):
+            module.layer(name).weight.zero_()
+    prepare(module, FORMATS)
+    assert module(torch.ones(3, 1, 6)).abs().sum() == 0
+    assert not to_network(module).nodes["l0"].weight.any()
