@@ -7,6 +7,7 @@ import torch
 from hypothesis import strategies as st
 from torch import nn
 
+from neuro import ir, reference
 from neuro.nn.delay import Delay, DelayedLinear
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Recurrent
 from neuro.nn.network import SpikingNetwork
@@ -106,3 +107,13 @@ def spikes_for(draw, input_shape, steps=(1, 12), batch=(1, 3)):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     t, b = draw(st.integers(*steps)), draw(st.integers(*batch))
     return (rng.random((t, b, *input_shape)) < draw(st.sampled_from([0.1, 0.5]))).astype(np.uint8)
+
+
+def clear_of_thresholds(network: ir.Network, dense: np.ndarray, margin: float = 1e-9) -> bool:
+    """No membrane so close to its threshold that the last bit of a sum could decide."""
+    sent = reference.run(network, dense, record=("spikes", "v")).v
+    for name, v in sent.items():
+        theta = getattr(network.nodes[name], "v_threshold", None)
+        if theta is not None and (np.abs(v - theta) < margin).any():
+            return False
+    return True

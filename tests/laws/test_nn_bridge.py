@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nn_strategies import modules, spikes_for
+from nn_strategies import clear_of_thresholds, modules, spikes_for
 
 from neuro import ir, reference
 from neuro.nn.bridge import to_module, to_network
@@ -19,16 +19,6 @@ LIGHT = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCh
 def answers(network: ir.Network, dense: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     record = reference.run(network, dense)
     return record.answers[network.output], dict(record.spikes)
-
-
-def clear_of_thresholds(network: ir.Network, dense: np.ndarray, margin: float = 1e-9) -> bool:
-    """No membrane so close to its threshold that the last bit of a sum could decide."""
-    sent = reference.run(network, dense, record=("spikes", "v")).v
-    for name, v in sent.items():
-        theta = getattr(network.nodes[name], "v_threshold", None)
-        if theta is not None and (np.abs(v - theta) < margin).any():
-            return False
-    return True
 
 
 @LIGHT

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from nn_strategies import spikes_for
+from nn_strategies import clear_of_thresholds, spikes_for
 from torch import nn
 
 from neuro.hardware.compile import compile as compile_network
@@ -133,14 +133,21 @@ def test_integers_stay_close_to_the_reals(data: st.DataObject) -> None:
 @LIGHT
 @given(st.data())
 def test_a_network_from_the_grid_is_a_plain_network(data: st.DataObject) -> None:
-    """Its real-valued module has the weights, and the state that is not rounded agrees almost always."""
+    """Its real-valued module has the weights, and the state that is not rounded agrees; ties with a threshold,
+    which whole numbers of weights often hit and rounded reals decide either way, are left out."""
     module = data.draw(trained())
     prepare(module, LOIHI2, state=False)
     dense = torch.from_numpy(data.draw(spikes_for(module.input_shape)))
+    network = to_network(module)
+    spiking = {n: network.nodes[n] for n in network.of(ir.Neuron) if network.nodes[n].spiking}
     with torch.no_grad():
-        np.testing.assert_allclose(
-            module.double()(dense).numpy(),
-            to_module(to_network(module), torch.float64)(dense).numpy(),
-            rtol=1e-9,
-            atol=1e-9,
-        )
+        near = [
+            to_module(
+                network.replace_nodes({n: replace(x, v_threshold=x.v_threshold * by) for n, x in spiking.items()}),
+                torch.float64,
+            )(dense).numpy()
+            for by in (1 - 1e-9, 1 + 1e-9)
+        ]
+        assume(np.allclose(*near, rtol=1e-7, atol=1e-7))
+        plain = to_module(network, torch.float64)(dense).numpy()
+        np.testing.assert_allclose(module.double()(dense).numpy(), plain, rtol=1e-9, atol=1e-9)
