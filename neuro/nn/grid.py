@@ -172,7 +172,6 @@ class GridLayer(nn.Module):
     """
 
     peak: int = 1
-
     weight: Any  # torch's own layers declare these; here they are parameters, bias may be None
     bias: Any
     group: Group
