@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from axon_loihi2_programs import from_seed, programs
 from axon_loihi2_results import COUNTERS, results
+from axon_pyint_loihi2 import Synapses
 from axon_strategies import LAW
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from neuro.hardware.loihi2_kernels import run
 from neuro.hardware.program import Placement, Population, Program, Projection
 
 SEEDS = range(12)
+M = 1 << 23
 
 
 def assert_same(first, second):
@@ -126,15 +128,18 @@ def test_counters_are_sums_over_spikes(case):
 
 
 def conv_program(seed):
-    """(program with one convolution of small even weights, input)."""
+    """(program with one convolution of small even weights, input); often the kernel covers the whole width."""
     rng = np.random.default_rng(seed)
     groups = int(rng.choice([1, 2]))
-    source, out = (2 * groups, 7, 6), groups * int(rng.choice([1, 3]))
-    kernel, stride, padding, dilation = (rng.integers(low, high, 2) for low, high in ((1, 4), (1, 4), (0, 3), (1, 3)))
-    shape = (np.array(source[1:]) + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    out, shape = groups * int(rng.choice([1, 3])), np.zeros(2, int)
+    while (shape < 1).any():
+        size, kernel, stride = rng.integers(1, 8, 2), rng.integers(1, 6, 2), rng.integers(1, 4, 2)
+        padding, dilation = rng.integers(0, 3, 2), rng.integers(1, 3, 2)
+        shape = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+    source = (2 * groups, *size.tolist())
     weight = 2 * rng.integers(-127, 128, (out, 2, *kernel))
     params = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    target = (out, *np.maximum(shape, 1).tolist())
+    target = (out, *shape.tolist())
     registers = {
         "du": 3000,
         "dv": 200,
@@ -151,14 +156,16 @@ def conv_program(seed):
 
 
 def as_matrix(program):
-    """The convolution's weights as dense [out, in], found by sending one spike at a time."""
-    n_in, n_out = (program.populations[n].size for n in ("in", "out"))
-    one = np.zeros((2, n_in, n_in), np.uint8)
-    one[0, np.arange(n_in), np.arange(n_in)] = 1
-    return run(program, one, (("out", "a"),)).probes["out", "a"][1].T.reshape(n_out, n_in)
+    """The convolution's weights as dense [out, in], by the definition of a convolution."""
+    source, target = (program.populations[name] for name in ("in", "out"))
+    matrix = np.zeros((target.size, source.size), np.int64)
+    for i, synapses in Synapses(program.projections[0], source, target).reach.items():
+        for o, weight, _ in synapses:
+            matrix[o, i] += weight
+    return matrix
 
 
-@pytest.mark.parametrize("seed", range(25))
+@pytest.mark.parametrize("seed", range(60))
 def test_runs_rows_and_lists_are_the_same_synapses(seed, monkeypatch):
     """A convolution, its dense matrix stored as rows or lists, and its list of synapses do the same.
 
@@ -179,3 +186,17 @@ def test_runs_rows_and_lists_are_the_same_synapses(seed, monkeypatch):
             if not full_kernel:
                 found["synops"] = expected["synops"]
             assert_same(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("weights", "arrives"), [((M - 1, 0), M - 1), ((M - 1, 1), -M), ((-M, 0), -M), ((-M, -1), M - 1)]
+)
+def test_a_convolution_wraps_to_24_bits_from_the_first_sum_that_needs_it(weights, arrives):
+    registers = {"du": 4095, "dv": 0, "vth": 131071, "bias_mant": 0, "bias_exp": 0}
+    pops = [Population("in", "in", "input", (2, 1, 1)), Population("out", "out", "lif", (1, 1, 1), registers)]
+    params = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+    kernel = Projection("w", "w", "in", "out", "conv", np.array(weights).reshape(1, 2, 1, 1), params)
+    placement = Placement({"out": np.zeros(1, int)}, np.zeros((1, 2), int))
+    skew = {"in": 0, "out": 1}
+    made = Program("loihi2", 1e-3, {p.name: p for p in pops}, (kernel,), "in", "out", skew, {}, "sum", placement)
+    assert run(made, np.ones((1, 1, 2), np.uint8), (("out", "a"),)).probes["out", "a"][1, 0, 0] == arrives
