@@ -20,7 +20,7 @@ FORBIDDEN = {
     "neuro.report": ("neuro.hardware", "neuro.nn", "neuro.train", "neuro.datasets", "torch", "numba"),
 }
 # the foundation: numpy and the standard library only
-FOUNDATION = ("errors", "extend", "ir", "shapes", "discretise", "events", "reference")
+FOUNDATION = ("errors", "extend", "ir", "node", "stateless", "neuron", "shapes", "discretise", "events", "reference")
 # heavy packages load where they are used: never at import time of these layers
 LAZY = ("torch", "numba", "lava", "nir", "h5py", "tonic", "snntorch", "norse", "matplotlib", "scipy", "pooch")
 EAGER_TORCH = ("neuro.nn", "neuro.train")  # torch is what these are about

@@ -1,0 +1,114 @@
+"""Nodes with state. ``a`` and ``b`` are the decays of synapse and membrane over one step, see `neuro.ir`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar
+
+import numpy as np
+
+from neuro.node import RESETS, Array, Node, Shape, expand, frozen, one_of, too_large
+
+
+@dataclass(frozen=True, eq=False)
+class Neuron(Node):
+    """Base of nodes with state. Parameters broadcast to one value per neuron."""
+
+    _positive: ClassVar[tuple[str, ...]] = ("tau_mem", "tau_syn")
+    spiking: ClassVar[bool] = False
+
+    @property
+    def shape(self) -> Shape:
+        """Shape of the population: that of its parameters."""
+        return np.broadcast_shapes(*(getattr(self, n).shape for n in self._parameters()))
+
+    @classmethod
+    def _parameters(cls) -> tuple[str, ...]:
+        return tuple(f.name for f in fields(cls) if f.type == "Array")
+
+    def problems(self) -> list[str]:
+        try:
+            shape = self.shape
+        except ValueError:
+            given = ", ".join(f"{n} {getattr(self, n).shape}" for n in self._parameters())
+            return [f"parameters do not broadcast to one shape: {given}"]
+        if too_large(shape):
+            return too_large(shape)
+        for name in self._parameters():
+            self._set(name, frozen(np.broadcast_to(getattr(self, name), shape), np.float64))
+        reset = getattr(self, "reset", "hard")
+        return [] if one_of(reset, RESETS) else [f"reset must be one of {RESETS}, got {reset!r}"]
+
+    def expand(self, shape: Shape) -> Neuron:
+        """The same neuron with one value per neuron of ``shape``: from scalars, from one value for all
+        (any number of axes of length 1), or from parameters like [channel, 1, 1].
+
+        Raises:
+            ShapeMismatch: the parameters have another shape.
+        """
+        return replace(self, **{n: expand(getattr(self, n), shape, "parameters have") for n in self._parameters()})
+
+
+@dataclass(frozen=True, eq=False)
+class IF(Neuron):
+    """Integrate-and-fire: v[t] = v[t-1] + r x[t].
+
+    ``r`` acts per step, not per second, as every simulator that reads NIR has it.
+    """
+
+    spiking: ClassVar[bool] = True
+    v_threshold: Array
+    r: Array = 1.0  # type: ignore[assignment]  # scalars become arrays in __post_init__
+    v_reset: Array = 0.0  # type: ignore[assignment]
+    reset: str = "hard"
+
+
+@dataclass(frozen=True, eq=False)
+class LI(Neuron):
+    """Leaky integrator: v[t] = b v[t-1] + (1 - b) (v_leak + r x[t]). tau_mem in seconds."""
+
+    tau_mem: Array
+    r: Array = 1.0  # type: ignore[assignment]
+    v_leak: Array = 0.0  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class LIF(Neuron):
+    """Leaky integrate-and-fire: `LI`, then spike and reset. tau_mem in seconds."""
+
+    spiking: ClassVar[bool] = True
+    tau_mem: Array
+    v_threshold: Array
+    r: Array = 1.0  # type: ignore[assignment]
+    v_leak: Array = 0.0  # type: ignore[assignment]
+    v_reset: Array = 0.0  # type: ignore[assignment]
+    reset: str = "hard"
+
+
+@dataclass(frozen=True, eq=False)
+class CubaLI(Neuron):
+    """Current-based leaky integrator, the synapse first, in the same step:
+
+    i[t] = a i[t-1] + (1 - a) w_in x[t];  v[t] = b v[t-1] + (1 - b) (v_leak + r i[t]).
+    """
+
+    tau_syn: Array
+    tau_mem: Array
+    r: Array = 1.0  # type: ignore[assignment]
+    v_leak: Array = 0.0  # type: ignore[assignment]
+    w_in: Array = 1.0  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, eq=False)
+class CubaLIF(Neuron):
+    """Current-based leaky integrate-and-fire: `CubaLI`, then spike and reset (i is not reset)."""
+
+    spiking: ClassVar[bool] = True
+    tau_syn: Array
+    tau_mem: Array
+    v_threshold: Array
+    r: Array = 1.0  # type: ignore[assignment]
+    v_leak: Array = 0.0  # type: ignore[assignment]
+    v_reset: Array = 0.0  # type: ignore[assignment]
+    w_in: Array = 1.0  # type: ignore[assignment]
+    reset: str = "hard"
