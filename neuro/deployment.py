@@ -218,7 +218,7 @@ def _claimed(folder: Path | None) -> Iterator[None]:
     except Timeout as cause:
         raise RunError(f"{folder}: another process deploys into it; wait for it or choose another --out") from cause
     try:
-        for stale in (*folder.glob(".*.part"), folder / "report.json"):
+        for stale in (*folder.rglob(".*.part"), folder / "report.json"):  # a killed deploy's, at any depth
             stale.unlink(missing_ok=True)
         yield
     finally:

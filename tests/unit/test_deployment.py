@@ -85,6 +85,15 @@ def test_a_stale_report_does_not_survive_a_failed_deploy(tmp_path: Path) -> None
     assert not (tmp_path / "report.json").exists()
 
 
+def test_what_a_killed_deploy_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / "loihi2").mkdir()
+    left = [tmp_path / ".report.json.x.part", tmp_path / "loihi2" / ".network.nir.x.part"]
+    for path in left:
+        path.write_text("half")
+    deploy(network(), toy(), out=tmp_path, certify_samples=0)
+    assert not any(path.exists() for path in left)
+
+
 def test_two_deploys_into_one_folder_refuse(tmp_path: Path) -> None:
     from filelock import FileLock
 
