@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from nn_strategies import clear_of_thresholds, spikes_for
+from nn_strategies import spikes_for
 from torch import nn
 
+from neuro import ir
 from neuro.hardware.compile import compile as compile_network
 from neuro.hardware.loihi2 import TARGET
 from neuro.nn.bridge import to_module, to_network

@@ -241,7 +241,8 @@ def kill_after(argv: list[str], seconds: float) -> tuple[bool, list[int]]:
 
 def leftovers(folder: Path) -> list[str]:
     """Temporary files and folders."""
-    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.name.endswith((".part", ".partial", ".tmp")))
+    unfinished = (".part", ".partial", ".tmp")
+    return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.name.endswith(unfinished))
 
 
 def prove(job: Job, kills: int, rng: random.Random, scratch: Path) -> dict[str, Any]:
