@@ -121,7 +121,7 @@ def stranger(samples: int) -> dict[str, Any]:
         try:
             load(NETS / name)
         except NeuroError as refusal:
-            refusals[name] = f"{type(refusal).__name__}: {refusal}"
+            refusals[name] = f"{type(refusal).__name__}: {refusal}".replace(f"{NETS}/", "")
     found["refused"] = refusals
     print("stranger", {k: v for k, v in found.items() if k != "refused"}, flush=True)
     return found
