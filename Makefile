@@ -9,7 +9,7 @@ LAVA   := lava-nc==0.10.0
 STAMP  := $(VENV)/.axonport-installed
 DOCS   := $(VENV)/.axonport-docs
 
-.PHONY: demo test lint slow proofs bench docs clean
+.PHONY: demo test lint slow coverage proofs bench docs clean
 
 demo: $(STAMP)
 	$(BIN)/neuro demo --out runs/demo
@@ -23,6 +23,11 @@ lint: $(STAMP)
 
 slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow
+
+# kernels run uncompiled, so that their lines count; takes several times as long
+coverage: $(STAMP)
+	NUMBA_DISABLE_JIT=1 $(BIN)/python -m coverage run -m pytest -q -m "not slow" tests/unit
+	$(BIN)/python -m coverage report
 
 proofs: $(STAMP)
 	@set -e; for proof in tests/proofs/*.py; do echo "== $$proof"; $(BIN)/python $$proof; done
