@@ -41,12 +41,18 @@ from neuro.hardware.trace import Counters, Trace
 I32 = np.int32
 U = np.uintp  # as in loihi2_delivery.py
 LIMIT = np.int32((1 << 23) - 1)
+U64 = np.uint64
+GATHER = U64(0x0102040810204080)
+DE_BRUIJN = U64(0x03F79D71B4CB0A89)  # every six bits of it differ from every other six
+POSITION = np.zeros(64, np.uint8)
+POSITION[[((int(DE_BRUIJN) << k) % (1 << 64)) >> 58 for k in range(64)]] = np.arange(64)
 COUNT, SUM, MAX, LAST = 0, 1, 2, 3  # neuro.ir.READOUTS
 VARIABLES = ("u", "v", "a")
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
+Words = NDArray[np.uint64]
 
 
 @kernel
@@ -61,8 +67,10 @@ def update(
     bias: Int32,
     threshold: Int32,
     fired: Bytes,
+    first: int,
 ) -> None:
-    """One step of neurons lo..hi-1, in place; a is consumed (left zero), fired is 1 where one spikes."""
+    """One step of neurons lo..hi-1, in place; a is consumed (left zero). fired[first + i - lo]: i spikes."""
+    ahead = U(first) - U(lo)
     for k in range(U(lo), U(hi)):
         i = U(k)
         current = wrap_once(I32(decay(u[i], keep_u[i]) + I32(a[i] << 6)))
@@ -71,30 +79,33 @@ def update(
         spike = membrane > threshold[i]
         u[i] = current
         v[i] = I32(0) if spike else membrane
-        fired[i] = spike
+        fired[i + ahead] = spike
         a[i] = 0
 
 
 @kernel
-def collect(fired: Bytes, lo: int, hi: int, events: Int32, end: int) -> int:
-    """Append to events[end:] the index from lo of each one in fired[lo:hi] (0 or 1); returns the new end.
+def collect(flags: Words, first: int, last: int, events: Int32, end: int) -> int:
+    """Append to events[end:] the places of the ones in the bytes (0 or 1) of blocks first..last-1; the new end.
 
-    Each index is stored, and kept by moving the end: no branch to mispredict. Needs room for hi - lo + 1.
+    A block is 64 neurons, eight words. Multiplied by GATHER, a word's top byte holds its eight flags; together
+    they make a mask; the lowest bit of the mask times DE_BRUIJN holds the bit's number in its top six bits.
     """
-    first, e, i, last = U(lo), U(end), U(lo), U(hi)
-    while i + U(32) <= last:
-        some = np.uint8(0)
-        for k in range(32):
-            some |= fired[i + U(k)]
-        if some:
-            for k in range(32):
-                events[e] = I32(i + U(k) - first)
-                e += U(fired[i + U(k)])
-        i += U(32)
-    while i < last:
-        events[e] = I32(i - first)
-        e += U(fired[i])
-        i += U(1)
+    e = U(end)
+    for block in range(U(first), U(last)):
+        w = U(block) << U(3)
+        some = flags[w] | flags[w + U(1)] | flags[w + U(2)] | flags[w + U(3)]
+        some |= flags[w + U(4)] | flags[w + U(5)] | flags[w + U(6)] | flags[w + U(7)]
+        if some == U64(0):
+            continue
+        mask = U64(0)
+        for j in range(8):
+            mask |= ((flags[w + U(j)] * GATHER) >> U64(56)) << U64(8 * j)
+        place = (U(block) - U(first)) << U(6)
+        while mask != U64(0):
+            lowest = mask & (~mask + U64(1))
+            events[e] = I32(place + U(POSITION[U((lowest * DE_BRUIJN) >> U64(58))]))
+            e += U(1)
+            mask ^= lowest
     return np.int64(e)  # type: ignore[return-value]  # to a kernel an int is an int64
 
 
@@ -141,7 +152,8 @@ def write(net: Packed, lo: int, hi: int, values: Int32, probes: Int32, t: int, b
 
 class Work(NamedTuple):
     """Room for one sample. events: spikes of all populations and steps, as places within the population;
-    those of population p in step t are events[start[p, t]:stop[p, t]]. The rest: one entry per neuron."""
+    those of population p in step t are events[start[p, t]:stop[p, t]]. u, v, a, part: one entry per neuron.
+    fired: one byte per neuron, whole blocks of 64 per population, and flags the same memory as words."""
 
     start: Int64
     stop: Int64
@@ -151,6 +163,7 @@ class Work(NamedTuple):
     a: Int32
     part: Int32
     fired: Bytes
+    flags: Words
 
 
 class Out(NamedTuple):
@@ -183,23 +196,22 @@ def settle(net: Packed, work: Work, out: Out, p: int, b: int, t: int, begin: int
 
 
 @piece
-def simulate_sample(net: Packed, work: Work, out: Out, dense: Bytes, depth: int, b: int) -> bool:
-    """Sample b from rest. dense: [steps, batch * inputs], 0 or 1. False: work.events is too short for it."""
-    length, inputs = dense.shape[0], net.first[1]
+def simulate_sample(net: Packed, work: Work, out: Out, dense: Words, depth: int, b: int) -> bool:
+    """Sample b from rest. dense: [steps, batch, words], laid out as flags. False: work.events is too short for it."""
+    steps, inputs = dense.shape[0], net.first[1]
     events, u, v, a = work.events, work.u, work.v, work.a
     for i in range(u.size):
         u[i], v[i], a[i] = 0, 0, 0
     used = 0
-    for t in range(length + depth):
+    for t in range(steps):
+        if used + inputs > events.size:
+            return False
         begin = used
-        if t < length:
-            if used + inputs >= events.size:
-                return False
-            used = collect(dense[t], b * inputs, (b + 1) * inputs, events, used)
+        used = collect(dense[t, b], 0, net.block[1], events, used)
         out.injected[b, t] = used - begin
         settle(net, work, out, 0, b, t, begin, used, t - depth)
     for s in range(net.stage.size - 1):
-        for t in range(length + depth):
+        for t in range(steps):
             for p in range(net.stage[s], net.stage[s + 1]):
                 lo, hi = net.first[p], net.first[p + 1]
                 for arc in range(net.arc[p], net.arc[p + 1]):
@@ -208,19 +220,19 @@ def simulate_sample(net: Packed, work: Work, out: Out, dense: Bytes, depth: int,
                         begin, end = work.start[source, then], work.stop[source, then]
                         deliver(net, arc, a, work.part, lo, hi, events, begin, end)
                 write(net, lo, hi, a, out.probes, t, b, out.columns[2, p])
-                update(lo, hi, u, v, a, net.keep_u, net.keep_v, net.bias, net.threshold, work.fired)
+                update(lo, hi, u, v, a, net.keep_u, net.keep_v, net.bias, net.threshold, work.fired, 64 * net.block[p])
                 write(net, lo, hi, u, out.probes, t, b, out.columns[0, p])
                 write(net, lo, hi, v, out.probes, t, b, out.columns[1, p])
-                if used + hi - lo >= events.size:
+                if used + hi - lo > events.size:
                     return False
                 begin = used
-                used = collect(work.fired, lo, hi, events, used)
+                used = collect(work.flags, net.block[p], net.block[p + 1], events, used)
                 settle(net, work, out, p, b, t, begin, used, t - depth)
     return True
 
 
 @kernel
-def simulate_samples(net: Packed, work: Work, out: Out, dense: Bytes, depth: int, begin: int, end: int) -> int:
+def simulate_samples(net: Packed, work: Work, out: Out, dense: Words, depth: int, begin: int, end: int) -> int:
     """Samples begin..end-1 of a batch; returns the first that work.events is too short for, or end."""
     for b in range(begin, end):
         if not simulate_sample(net, work, out, dense, depth, b):
@@ -233,12 +245,13 @@ def work_of(net: Packed, steps: int, capacity: int) -> Work:
     populations, neurons = net.first.size - 1, int(net.first[-1])
     start, stop = (np.zeros((populations, steps), np.int64) for _ in range(2))
     u, v, a, part = (np.zeros(neurons, np.int32) for _ in range(4))
-    return Work(start, stop, np.zeros(capacity, np.int32), u, v, a, part, np.zeros(neurons, np.uint8))
+    flags = np.zeros(8 * int(net.block[-1]), np.uint64)
+    return Work(start, stop, np.zeros(capacity, np.int32), u, v, a, part, flags.view(np.uint8), flags)
 
 
-def _simulate(net: Packed, out: Out, dense: Bytes, depth: int, begin: int, end: int) -> None:
+def _simulate(net: Packed, out: Out, dense: Words, depth: int, begin: int, end: int) -> None:
     """Samples begin..end-1, with more room for spikes whenever there was too little."""
-    steps = dense.shape[0] + depth
+    steps = dense.shape[0]
     work = work_of(net, steps, 4 * int(net.first[-1]) + 1)
     while True:
         begin = simulate_samples(net, work, out, dense, depth, begin, end)
@@ -295,10 +308,11 @@ def run(
         booked=np.zeros((4, batch, steps, program.placement.cores), np.int64),
         injected=np.zeros((batch, steps), np.int64),
     )
-    rows = np.ascontiguousarray(dense, np.uint8).reshape(length, batch * inputs)
+    entered = np.zeros((steps, batch, 64 * int(net.block[1])), np.uint8)  # silence at the end, whole blocks
+    entered[:length, :, :inputs] = dense
 
     def samples(begin: int, end: int) -> None:
-        _simulate(net, out, rows, program.depth, begin, end)
+        _simulate(net, out, entered.view(np.uint64), program.depth, begin, end)
 
     threads = min(_threads(), batch)
     if threads == 1:
@@ -313,8 +327,7 @@ def run(
 
     spikes = {}
     if record_spikes:
-        silence = np.zeros((program.depth, batch, inputs), np.uint8)
-        spikes[program.input] = np.concatenate([dense, silence]).astype(np.uint8, copy=False)
+        spikes[program.input] = entered[:, :, :inputs]
         for i, name in enumerate(names[1:], 1):
             spikes[name] = out.spikes[:, :, net.first[i] - inputs : net.first[i + 1] - inputs]
     values = {}

@@ -24,8 +24,9 @@ Int64 = NDArray[np.int64]
 class Packed(NamedTuple):
     """Populations are numbered with the input first, neurons through all of them.
 
-    first: int64[populations + 1], first neuron of each. stage: int64[stages + 1], first population of
-    each. output, readout: numbers. flat: neuron -> row-major index within its population.
+    first: int64[populations + 1], first neuron of each. block: likewise, in blocks of 64 flags.
+    stage: int64[stages + 1], first population of each. output, readout: numbers.
+    flat: neuron -> row-major index within its population.
     keep_u, keep_v, bias, threshold: per neuron, v keeps keep_v / 4096 of itself each step.
 
     arc: int64[populations + 1], first arc into each. The arc_* arrays have one entry per arc: source,
@@ -37,6 +38,7 @@ class Packed(NamedTuple):
     """
 
     first: Int64
+    block: Int64
     stage: Int64
     output: int
     readout: int
@@ -102,6 +104,7 @@ def _pack(program: Program) -> Packed:
     ]
     return Packed(
         first=_offsets([p.size for p in populations]),
+        block=_offsets([-(-p.size // 64) for p in populations]),
         stage=_stages(program, names),
         output=names.index(program.output),
         readout=READOUTS.index(program.readout),

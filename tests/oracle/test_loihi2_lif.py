@@ -23,7 +23,7 @@ def replay(batch):
     out = np.zeros((3, steps, n), np.int64)
     for t in range(steps):
         a = batch["inp"][t].astype(np.int32)
-        update(0, n, u, v, a, *registers, fired)
+        update(0, n, u, v, a, *registers, fired, 0)
         assert not a.any()
         out[:, t] = u, v, fired
     return out
