@@ -200,3 +200,16 @@ def test_a_convolution_wraps_to_24_bits_from_the_first_sum_that_needs_it(weights
     skew = {"in": 0, "out": 1}
     made = Program("loihi2", 1e-3, {p.name: p for p in pops}, (kernel,), "in", "out", skew, {}, "sum", placement)
     assert run(made, np.ones((1, 1, 2), np.uint8), (("out", "a"),)).probes["out", "a"][1, 0, 0] == arrives
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 1.0])
+def test_collect_finds_every_flag(share):
+    rng = np.random.default_rng(0)
+    flags = (rng.random((9, 64)) < share).astype(np.uint8)
+    for first in range(10):
+        for last in range(first, 10):
+            events = np.full(5 + flags.size, -1, np.int32)
+            end = loihi2_kernels.collect(flags.ravel().view(np.uint64), first, last, events, 5)
+            assert np.array_equal(events[5:end], np.nonzero(flags[first:last].ravel())[0])
+            assert (events[:5] == -1).all()
+            assert (events[end:] == -1).all()
