@@ -105,15 +105,18 @@ def _violation(row: Mapping[str, Any]) -> str:
     return f"'{row['node']}': {row['limit']} is {row['wanted']}, allowed {row['allowed']}. {row['remedy']}"
 
 
-def quantisation(rows: list[Mapping[str, Any]]) -> Table:
+def quantisation(rows: list[Mapping[str, Any]]) -> Group:
     """The error budget: what integers cost, per node and quantity, relative to its largest magnitude."""
     from rich import box
+    from rich.console import Group
+    from rich.markup import escape
     from rich.table import Table
 
+    notes = list(dict.fromkeys(row["note"] for row in rows if row.get("note")))
     table = Table(box=box.SIMPLE_HEAD, title="error budget of the quantisation", title_justify="left", show_edge=False)
     for column in ("node", "quantity", "step", "largest error", "rms error", ""):
         number = column in ("step", "largest error", "rms error")
-        table.add_column(column, justify="right" if number else "left", no_wrap=column != "")
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for row in rows:
         table.add_row(
             row["node"],
@@ -121,9 +124,9 @@ def quantisation(rows: list[Mapping[str, Any]]) -> Table:
             f"{row['scale']:.3g}",
             f"{row['max_error']:.2e}",
             f"{row['rms_error']:.2e}",
-            row.get("note", ""),
+            f"({notes.index(row['note']) + 1})" if row.get("note") else "",
         )
-    return table
+    return Group(table, *(f"({k}) {escape(note)}" for k, note in enumerate(notes, 1)))
 
 
 def chip(name: str, title: str, groups: Mapping[str, Mapping[str, Any]], not_modelled: list[str]) -> Group:
