@@ -43,25 +43,21 @@ def test_smallest_unit() -> None:
     assert smallest_unit(torch.zeros(3), fmt) == 0.0
 
 
-def test_batch_norm_folds_exactly() -> None:
-    for norm in (nn.BatchNorm2d(4), ScaleNorm(4)):
-        module = net(
-            nn.Conv2d(2, 4, 3, bias=isinstance(norm, ScaleNorm)),
-            norm,
-            LIF(0.9),
-            nn.Flatten(),
-            nn.Linear(64, 3),
-            LI(0.9),
-            shape=(2, 6, 6),
-        )
-        x = (torch.rand(9, 3, 2, 6, 6, generator=torch.Generator().manual_seed(1)) < 0.4).double()
-        module.double().train()
-        module(x)  # gives the norm statistics of its own
-        module.eval()
-        before = module(x)
-        fold_batch_norm(module)
-        assert not any(isinstance(m, (nn.BatchNorm2d, ScaleNorm)) for m in module.modules())
-        torch.testing.assert_close(module(x), before, rtol=1e-12, atol=1e-12)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("kind", [nn.BatchNorm2d, ScaleNorm])
+def test_batch_norm_folds_exactly(kind: type[nn.Module], bias: bool) -> None:
+    layers = (nn.Conv2d(2, 4, 3, bias=bias), kind(4), LIF(0.9, 0.4), nn.Flatten(), nn.Linear(64, 3), LI(0.9))
+    module = net(*layers, shape=(2, 6, 6)).double()
+    x = (torch.rand(9, 3, 2, 6, 6, generator=torch.Generator().manual_seed(1)) < 0.4).double()
+    module.train()
+    module(x)  # gives the norm statistics of its own
+    module.eval()
+    spikes: dict[str, torch.Tensor] = {}
+    before = module(x, spikes)
+    assert spikes["l2"].mean() > 0.02
+    fold_batch_norm(module)
+    assert not any(isinstance(m, (nn.BatchNorm2d, ScaleNorm)) for m in module.modules())
+    torch.testing.assert_close(module(x), before, rtol=1e-12, atol=1e-12)
 
 
 def test_norms_that_cannot_fold() -> None:
