@@ -49,6 +49,8 @@ def test_batch_norm_folds_exactly(kind: type[nn.Module], bias: bool) -> None:
     layers = (nn.Conv2d(2, 4, 3, bias=bias), kind(4), LIF(0.9, 0.4), nn.Flatten(), nn.Linear(64, 3), LI(0.9))
     module = net(*layers, shape=(2, 6, 6)).double()
     x = (torch.rand(9, 3, 2, 6, 6, generator=torch.Generator().manual_seed(1)) < 0.4).double()
+    with torch.no_grad():
+        module.layer("l1").weight.fill_(0.7)
     module.train()
     module(x)  # gives the norm statistics of its own
     module.eval()
