@@ -22,6 +22,8 @@ from core to core, Manhattan distance on the mesh, none to its own. Inputs send 
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -249,17 +251,35 @@ def work_of(net: Packed, steps: int, capacity: int) -> Work:
     return Work(start, stop, np.zeros(capacity, np.int32), u, v, a, part, flags.view(np.uint8), flags)
 
 
-def _simulate(net: Packed, out: Out, dense: Words, depth: int, begin: int, end: int) -> None:
-    """Samples begin..end-1, with more room for spikes whenever there was too little."""
+def _simulate(net: Packed, out: Out, dense: Words, depth: int, pieces: Iterator[tuple[int, int]]) -> None:
+    """Samples begin..end-1 of each piece, until none is left; with more room where there was too little."""
     steps = dense.shape[0]
-    work = work_of(net, steps, 4 * int(net.first[-1]) + 1)
-    while True:
-        begin = simulate_samples(net, work, out, dense, depth, begin, end)
-        if begin == end:
-            return
-        for counted in (out.spikes[:, begin : begin + 1], out.scores[begin], out.booked[:, begin]):
-            counted[...] = 0  # what the broken-off sample has left there
-        work = work_of(net, steps, 2 * work.events.size)
+    work = work_of(net, steps, max(1 << 16, 4 * int(net.first[-1])) + 1)
+    for piece_begin, end in pieces:
+        begin = piece_begin
+        while begin < end:
+            begin = simulate_samples(net, work, out, dense, depth, begin, end)
+            if begin < end:
+                for counted in (out.spikes[:, begin : begin + 1], out.scores[begin], out.booked[:, begin]):
+                    counted[...] = 0  # what the broken-off sample has left there
+                work = work_of(net, steps, 2 * work.events.size)
+
+
+def _in_threads(threads: int, batch: int, work: Callable[[Iterator[tuple[int, int]]], None]) -> None:
+    """``work`` in so many threads, this one included, each taking pieces of the batch as it gets on."""
+    cuts = np.linspace(0, batch, min(batch, 4 * threads) + 1).astype(int).tolist()
+    pieces = iter(list(itertools.pairwise(cuts)))
+    if threads == 1:
+        work(pieces)
+        return
+    with ThreadPoolExecutor(threads - 1) as pool:
+        others = [pool.submit(work, pieces) for _ in range(threads - 1)]
+        try:
+            work(pieces)
+        finally:
+            list(pieces)  # after Ctrl-C the others finish what they are at and find nothing more to do
+    for other in others:
+        other.result()
 
 
 def _check_dense(dense: Bytes, inputs: int) -> None:
@@ -311,19 +331,8 @@ def run(
     entered = np.zeros((steps, batch, 64 * int(net.block[1])), np.uint8)  # silence at the end, whole blocks
     entered[:length, :, :inputs] = dense
 
-    def samples(begin: int, end: int) -> None:
-        _simulate(net, out, entered.view(np.uint64), program.depth, begin, end)
-
-    threads = min(_threads(), batch)
-    if threads == 1:
-        samples(0, batch)
-    else:
-        cuts = np.linspace(0, batch, min(batch, 4 * threads) + 1).astype(int)
-        pool = ThreadPoolExecutor(threads)
-        try:
-            list(pool.map(samples, cuts[:-1], cuts[1:]))
-        finally:
-            pool.shutdown(cancel_futures=True)  # after Ctrl-C, wait for what runs, not for what waits
+    dense_words, depth = entered.view(np.uint64), program.depth
+    _in_threads(min(_threads(), batch), batch, lambda pieces: _simulate(net, out, dense_words, depth, pieces))
 
     spikes = {}
     if record_spikes:
