@@ -14,7 +14,8 @@ class Counters:
     """Events per sample, step and core: int64[batch, steps, cores].
 
     synops: synapses that a spike reached. updates: neurons updated. spikes: spikes sent.
-    packets: messages that leave a core (one per target core). hops: links they cross.
+    packets: messages of spiking neurons, one per target core, the own core included; input events send none
+    (see injected). hops: links they cross, 0 within a core.
     injected: int64[batch, steps], input events that enter the chip from outside.
     """
 
