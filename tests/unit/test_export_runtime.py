@@ -120,12 +120,15 @@ def test_killing_the_parent_ends_every_process_of_lava_and_frees_its_memory(fold
         stderr=subprocess.DEVNULL,
     )
 
+    # While Lava starts, its processes come within a moment of each other: waiting for all of them misses the phase.
+    enough = 2 if phase == "start" else 5
+
     def jobs():
         return list(tmp_path.glob("axonport-lava-*"))
 
     def running():
         texts = [p.read_text() for j in jobs() for p in j.glob("progress.json")]
-        return any(json.loads(t)["phase"] == phase for t in texts) and len(started()) >= 5
+        return any(json.loads(t)["phase"] == phase for t in texts) and len(started()) >= enough
 
     def started():
         return [pid for group in groups(tmp_path) for pid in members(group)]
