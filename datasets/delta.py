@@ -14,11 +14,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neuro.datasets.jit import kernel
 from neuro.errors import BadConfig
+from neuro.jit import routine
 
 
-@kernel
+@routine
 def _modulate(
     signal: NDArray[np.float64],
     thresholds: NDArray[np.float64],

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from neuro.datasets.jit import kernel
+from neuro.jit import routine
 
 # Parameters of one recording, in this order in a row of float64[N_PARAMETERS]
 TIME_SCALE, TIME_SHIFT, TIME_JITTER, DROP, BLANK_FROM, BLANK_TO = 0, 1, 2, 3, 4, 5
@@ -50,7 +50,7 @@ _FIELD_COUNTER = np.uint64(1 << 40)  # draws of the elastic field
 _EVENT_COUNTER = np.uint64(1 << 41)  # draws of single events
 
 
-@kernel
+@routine
 def mix(z: np.uint64) -> np.uint64:
     """Finaliser of splitmix64."""
     z = (z ^ (z >> _S30)) * _M1
@@ -58,19 +58,19 @@ def mix(z: np.uint64) -> np.uint64:
     return z ^ (z >> _S31)
 
 
-@kernel
+@routine
 def key_of(seed: np.uint64, epoch: np.uint64, recording: np.uint64) -> np.uint64:
     """State of one recording's stream of draws."""
     return mix(mix(mix(seed + _GOLDEN) + epoch + _GOLDEN) + recording + _GOLDEN)
 
 
-@kernel
+@routine
 def uniform(key: np.uint64, counter: np.uint64) -> float:
     """float64 in [0, 1) with 53 bits."""
     return np.float64(mix(key + counter * _GOLDEN) >> _S11) * 2.0**-53
 
 
-@kernel
+@routine
 def draw(
     key: np.uint64, amounts: NDArray[np.float64], duration: float, height: int, width: int, p: NDArray[np.float64]
 ) -> None:
@@ -106,7 +106,7 @@ def draw(
     p[CHANNEL_JITTER] = amounts[16]
 
 
-@kernel
+@routine
 def _bspline(f: float, w: NDArray[np.float64]) -> None:
     """Weights of four control points for the cubic B-spline at the fraction f of a cell."""
     g = 1.0 - f
@@ -116,7 +116,7 @@ def _bspline(f: float, w: NDArray[np.float64]) -> None:
     w[3] = f * f * f / 6.0
 
 
-@kernel
+@routine
 def elastic_field(
     key: np.uint64, amount: float, spacing: float, height: int, width: int, field: NDArray[np.float64]
 ) -> None:
@@ -158,7 +158,7 @@ def elastic_field(
                 field[axis, i, j] = total
 
 
-@kernel
+@routine
 def _move(
     time: float, channel: np.int64, random: np.uint64, p: NDArray[np.float64], field: NDArray[np.float64], planar: bool
 ) -> tuple[np.float32, np.int64]:
@@ -195,7 +195,7 @@ def _move(
     return t, np.int64(channel_new)
 
 
-@kernel
+@routine
 def fill(
     times: NDArray[np.float32],
     channels: NDArray[np.int32],
@@ -239,7 +239,7 @@ def fill(
                     dense[np.int64(step), column, channel] = 1
 
 
-@kernel
+@routine
 def move_all(
     times: NDArray[np.float32],
     channels: NDArray[np.int32],

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from neuro.hardware.jit import kernel
+from neuro.jit import kernel
 
 I32 = np.int32
 Integer = int | np.signedinteger[Any]

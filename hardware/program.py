@@ -10,12 +10,14 @@ from __future__ import annotations
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 Shape = tuple[int, ...]
 IntArray = NDArray[np.int64]
+Integers = NDArray[np.integer[Any]]
 
 
 def _freeze(table: Mapping[str, object]) -> Mapping[str, IntArray]:
@@ -34,7 +36,8 @@ class Population:
     """Neurons with one update rule.
 
     node: name in the Network. model: key of the chip's update rule ("input" has no state).
-    params: integer arrays, scalar or one value per neuron (flat, row-major).
+    params: integer arrays, scalar or one value per neuron (flat, row-major). Of an input, "high" is the largest
+    value of a channel in a step: 1, a spike, unless given.
     """
 
     name: str
@@ -107,6 +110,8 @@ class Program:
     scale: population -> reals per integer of the membrane, v = scale * v_q.
     readout: as `neuro.ir.Output.readout`. budget: quantisation errors. substitutions: every
     approximation the compiler made, one sentence each; empty if there is none.
+    image: what is loaded on the chip where populations and projections do not say it all (crossbars, tables),
+    name -> integers as the chip's own module defines them; empty where they do.
     """
 
     chip: str
@@ -121,10 +126,15 @@ class Program:
     placement: Placement
     budget: tuple[QuantisationError, ...] = ()
     substitutions: tuple[str, ...] = ()
+    image: Mapping[str, Integers] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name in ("populations", "skew", "scale"):
             object.__setattr__(self, name, types.MappingProxyType(dict(getattr(self, name))))
+        for name, array in self.image.items():
+            assert array.dtype.kind in "iub", f"a Program holds integers only, image '{name}' is {array.dtype}"
+            array.setflags(write=False)  # not copied: an image may be large
+        object.__setattr__(self, "image", types.MappingProxyType(dict(self.image)))
 
     @property
     def depth(self) -> int:
@@ -134,6 +144,11 @@ class Program:
     def into(self, population: str) -> tuple[Projection, ...]:
         """Projections that end in a population."""
         return tuple(p for p in self.projections if p.target == population)
+
+    @property
+    def high(self) -> int:
+        """The largest value of an input channel in a step; 1 where inputs are spikes."""
+        return int(self.populations[self.input].params.get("high", np.array(1)))
 
     @property
     def neurons(self) -> int:

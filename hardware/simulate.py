@@ -59,6 +59,19 @@ def simulate(
     return traces[0] if len(traces) == 1 else _joined(traces)
 
 
+def check_dense(program: Program, dense: NDArray[Any]) -> None:
+    """Refuse an array that `simulate` would refuse, or one without an axis for samples.
+
+    Raises:
+        SimulationError: every problem.
+    """
+    bad = _Dense(dense).problems(program)
+    if dense.ndim < 3:
+        bad.append(f"dense must be [steps, batch, ...], got shape {dense.shape}")
+    if bad:
+        raise SimulationError(f"'{program.input}' of this program cannot take that", bad)
+
+
 def _probe_problems(program: Program, probes: Iterable[object]) -> list[str]:
     names = [n for n, p in program.populations.items() if p.model != "input"]
     bad = []
@@ -106,10 +119,12 @@ class _Dense:
             bad.append(f"the array is empty (shape {self.array.shape}); give at least one step and one sample")
         if self.array.dtype.kind not in "bui":
             bad.append(f"a dense array must be bool or integer, got {self.array.dtype}; spikes are 0 or 1")
-        elif self.array.size and self.array.dtype.kind != "b" and not _is_binary(self.array):
+        elif self.array.size and self.array.dtype.kind != "b" and not _within(self.array, program.high):
             bad.append(
                 f"spikes are 0 or 1, found values {self.array.min()}..{self.array.max()}; "
                 "events counted per step become spikes by array > 0"
+                if program.high == 1
+                else f"values must lie in 0..{program.high}, found {self.array.min()}..{self.array.max()}"
             )
         return bad
 
@@ -159,8 +174,19 @@ class _Recordings:
         n = program.populations[program.input].size
         dense = np.zeros((self.steps, end - begin, n), np.uint8)
         for column, events in enumerate(self.events[begin:end]):
-            dense[events.t, column, events.x] = 1
+            _count(dense[:, column], events, program.high)
         return dense
+
+
+def _count(dense: NDArray[np.uint8], events: Events, high: int) -> None:
+    """Events per step and channel, at most ``high``."""
+    if high == 1:
+        dense[events.t, events.x] = 1
+        return
+    counts = np.zeros(dense.shape, np.int64)
+    np.add.at(counts, (events.t, events.x), 1)
+    np.minimum(counts, high, out=counts)
+    dense[...] = counts
 
 
 def _as_list(inputs: object) -> list[Any]:
@@ -171,8 +197,8 @@ def _listed(shape: tuple[int, ...]) -> str:
     return ", ".join(map(str, shape))
 
 
-def _is_binary(array: NDArray[Any]) -> bool:
-    return int(array.min()) >= 0 and int(array.max()) <= 1
+def _within(array: NDArray[Any], high: int) -> bool:
+    return int(array.min()) >= 0 and int(array.max()) <= high
 
 
 def _bytes_per_sample(program: Program, steps: int, probes: tuple[Any, ...], record_spikes: bool) -> int:

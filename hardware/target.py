@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -33,17 +34,42 @@ class Run(Protocol):
     ) -> Trace: ...
 
 
+Sample = Mapping[tuple[str, str], NDArray[np.int32]]  # (population, variable or "s") -> [steps, n] of one sample
+Visit = Callable[[int, Sample], None]
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """Somebody else's simulator of the same program.
+
+    title: who is asked, in one line; a certificate quotes it. run(program, dense, visit, timeout_s, folder): calls
+    visit(sample, values) for each sample of dense uint8[steps, batch, n_inputs] in turn, with the spikes "s" of
+    every population that has a state, and whichever variables it knows; returns another title where something else
+    was asked than usual. folder: an export to run as it is, or None.
+    version(): name and version of what runs; raises MissingExtra where it is not installed.
+    """
+
+    title: str
+    run: Callable[[Program, NDArray[np.uint8], Visit, float, Path | None], str | None]
+    version: Callable[[], str]
+
+
 @dataclass(frozen=True, eq=False)
 class Target:
     """A chip's data (`chip`), its compiler (`compile`), its simulator (`run`), and what it can hold.
 
     supports: node type -> one line on how the chip holds it; what is missing here is refused by name.
+    oracles: name -> `Oracle`; the first is asked where none is named. exporters: formats that `deploy` writes for
+    this chip. membrane: the variable that is drawn beside the float network's membrane, or "" for none.
     """
 
     chip: Chip
     compile: Callable[..., Program]
     run: Run
     supports: Mapping[type[Node], str] = field(default_factory=dict)
+    oracles: Mapping[str, Oracle] = field(default_factory=dict)
+    exporters: tuple[str, ...] = ()
+    membrane: str = "v"
 
     @property
     def name(self) -> str:
@@ -66,4 +92,4 @@ def targets() -> tuple[str, ...]:
     return tuple(sorted(plugins("neuro.chips")))
 
 
-__all__ = ["Network", "Run", "Target", "load_target", "targets"]
+__all__ = ["Network", "Oracle", "Run", "Sample", "Target", "Visit", "load_target", "targets"]

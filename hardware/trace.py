@@ -15,8 +15,8 @@ class Counters:
 
     synops: synapses that a spike reached. updates: neurons updated. spikes: spikes sent.
     packets: messages of spiking neurons, one per target core, the own core included; input events send none
-    (see injected). hops: links they cross, 0 within a core.
-    injected: int64[batch, steps], input events that enter the chip from outside.
+    (see injected); on a multicast fabric one per spike. hops: links they cross, 0 within a core.
+    memory: bytes of synapse memory read. injected: int64[batch, steps], input events that enter the chip from outside.
     """
 
     synops: NDArray[np.int64]
@@ -24,9 +24,10 @@ class Counters:
     spikes: NDArray[np.int64]
     packets: NDArray[np.int64]
     hops: NDArray[np.int64]
+    memory: NDArray[np.int64]
     injected: NDArray[np.int64]
 
-    NAMES = ("synops", "updates", "spikes", "packets", "hops")
+    NAMES = ("synops", "updates", "spikes", "packets", "hops", "memory")
 
     def totals(self) -> dict[str, float]:
         """Mean per sample of each counter."""
@@ -39,7 +40,7 @@ class Counters:
 class Trace:
     """Result of simulating a batch.
 
-    spikes: population -> uint8[steps, batch, n], the input population included.
+    spikes: population -> uint8[steps, batch, n], the input population included; int32 where messages carry values.
     probes: (population, variable) -> int32[steps, batch, n], after reset, where asked for.
     decision: int64[batch] class per sample. scores: int64[batch, classes], what decided.
     steps covers the sample plus the pipeline depth of the program.
@@ -47,7 +48,7 @@ class Trace:
 
     chip: str
     dt: float
-    spikes: Mapping[str, NDArray[np.uint8]]
+    spikes: Mapping[str, NDArray[np.uint8] | NDArray[np.int32]]
     probes: Mapping[tuple[str, str], NDArray[np.int32]]
     counters: Counters
     scores: NDArray[np.int64]

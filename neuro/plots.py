@@ -36,7 +36,7 @@ def _bare(axes: Any) -> None:
     axes.tick_params(labelsize=8)
 
 
-def raster(spikes: Mapping[str, NDArray[np.uint8]], dt: float, title: str) -> Figure:
+def raster(spikes: Mapping[str, NDArray[Any]], dt: float, title: str) -> Figure:
     """One panel per population, a dot per spike.
 
     spikes: population -> [steps, n], in the order of the layers. dt: seconds per step.

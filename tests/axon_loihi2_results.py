@@ -13,7 +13,7 @@ import warnings
 
 import numpy as np
 
-from neuro.hardware.loihi2_kernels import run
+from neuro.hardware.loihi2.kernels import run
 from neuro.hardware.program import Program
 
 COUNTERS = ("synops", "updates", "spikes", "packets", "hops", "injected")

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from neuro import ir, reference
 from neuro.hardware import compile as compile_network
-from neuro.hardware.loihi2_kernels import run
+from neuro.hardware.loihi2.kernels import run
 from neuro.hardware.program import Program
 
 Spikes = dict[str, NDArray[np.uint8]]

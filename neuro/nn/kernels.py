@@ -19,21 +19,16 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from neuro.jit import routine
+
 A = NDArray[Any]
-F = TypeVar("F", bound=Callable[..., Any])
 BLOCK = 1024  # neurons at a time: parameters and state of a block stay in the first-level cache
 WORTH_A_THREAD = 100_000  # array elements; below this a thread costs more than it saves
-
-
-def kernel(function: F) -> F:
-    """numba.njit: compiled on first use, cached on disk, no fastmath, no interpreter lock."""
-    return cast(F, numba.njit(cache=True, nogil=True)(function))
 
 
 @cache
@@ -57,7 +52,7 @@ def over_rows(function: Callable[..., None], threads: int, batch: int, size: int
 # Rows of one step are taken as slices: an index that cannot be negative lets the compiler use vectors.
 
 
-@kernel
+@routine
 def _integrate(
     x: A, i: A, m: A, alpha: A, gain_syn: A, beta: A, gain: A, drive: A,
 ) -> None:
@@ -66,7 +61,7 @@ def _integrate(
         m[j] = beta[j] * m[j] + gain[j] * i[j] + drive[j]
 
 
-@kernel
+@routine
 def _integrate_grid(
     x: A, i: A, m: A, alpha: A, beta: A, drive: A, fraction: float, limit: float,
 ) -> None:
@@ -78,7 +73,7 @@ def _integrate_grid(
         m[j] = min(max(np.trunc(beta[j] * m[j]) + u + drive[j], 1.0 - limit), limit - 1.0)
 
 
-@kernel
+@routine
 def _fire(
     m: A, v: A, s: A, theta: A, v_reset: A, subtract: bool, unit: float,
 ) -> None:
@@ -93,7 +88,7 @@ def _fire(
         m[j] = after if fired else u
 
 
-@kernel
+@routine
 def forward(
     first: int, last: int, begin: int, end: int, x: A, i: A, m: A, v: A, s: A, i_out: A, alpha: A,
     gain_syn: A, beta: A, gain: A, drive: A, theta: A, v_reset: A, subtract: bool, keep_i: bool, grid: bool,
@@ -130,7 +125,7 @@ def forward(
 SILENT, PRECOMPUTED, FAST_SIGMOID, ATAN, TRIANGLE, STRAIGHT_THROUGH = range(6)
 
 
-@kernel
+@routine
 def _slope(kind: int, a: float, v: A, theta: A, h: A) -> None:
     """h(v - theta) of the surrogates that need no transcendental function, with steepness a."""
     one = h.dtype.type(1)
@@ -151,7 +146,7 @@ def _slope(kind: int, a: float, v: A, theta: A, h: A) -> None:
             h[j] = a
 
 
-@kernel
+@routine
 def _adjoint(
     ds: A, h: A, v: A, s: A, du: A, dv: A, di: A, dx: A, alpha: A, gain_syn: A, beta: A, gain: A, c_s: float,
     c_h: A, c_uh: float,
@@ -163,7 +158,7 @@ def _adjoint(
         dx[j] = gain_syn[j] * di[j]
 
 
-@kernel
+@routine
 def _adjoint_with_v(
     ds: A, g_u: A, h: A, v: A, s: A, du: A, dv: A, di: A, dx: A, alpha: A, gain_syn: A, beta: A, gain: A,
     c_s: float, c_h: A, c_uh: float,
@@ -176,7 +171,7 @@ def _adjoint_with_v(
         dx[j] = gain_syn[j] * di[j]
 
 
-@kernel
+@routine
 def _learn(
     t: int, b: int, p: slice, g: A, h: A, v: A, s: A, i_seq: A, du: A, dv: A, di: A, d_alpha: A, d_beta: A,
     d_theta: A, theta: A, v_reset: A, c_h: A, c_uh: float, subtract: bool,
@@ -193,7 +188,7 @@ def _learn(
             d_alpha[b, k] += di[b, k] * i_seq[t - 1, b, k]
 
 
-@kernel
+@routine
 def backward(
     first: int, last: int, begin: int, end: int, kind: int, a: float, g: A, g_u: A, h: A, v: A, s: A, i_seq: A,
     du: A, dv: A, di: A, dx: A, d_alpha: A, d_beta: A, d_theta: A, alpha: A, gain_syn: A, beta: A, gain: A,

@@ -30,10 +30,10 @@ from neuro import nir
 from neuro.datasets.source import load
 from neuro.files import write_json
 from neuro.hardware import compile as compile_network
-from neuro.hardware import loihi2_kernels
 from neuro.hardware.export.lava import write_graph
 from neuro.hardware.export.lava_graph import lower
 from neuro.hardware.export.lava_inprocess import prepare
+from neuro.hardware.loihi2 import kernels as loihi2_kernels
 from neuro.hardware.program import Placement, Population, Program, Projection
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from neuro import ir
 from neuro.hardware import compile as compile_network
-from neuro.hardware.loihi2 import CHIP
-from neuro.hardware.loihi2_kernels import run
-from neuro.hardware.loihi2_registers import Weights, _Projection
+from neuro.hardware.loihi2.compiler import CHIP
+from neuro.hardware.loihi2.kernels import run
+from neuro.hardware.loihi2.registers import Weights, _Projection
 from neuro.hardware.program import Program
 from neuro.hardware.quantise import to_format
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from neuro import ir, reference
 from neuro.hardware import compile as compile_network
-from neuro.hardware.loihi2_kernels import run
-from neuro.hardware.loihi2_start import own_projection, population, projections
+from neuro.hardware.loihi2.kernels import run
+from neuro.hardware.loihi2.start import own_projection, population, projections
 from neuro.hardware.program import Placement, Population, Program
 
 seeds = st.integers(0, 2**32 - 1)

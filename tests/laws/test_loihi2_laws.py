@@ -13,8 +13,9 @@ from axon_strategies import LAW
 from hypothesis import given
 from hypothesis import strategies as st
 
-from neuro.hardware import loihi2_kernels, loihi2_synapses
-from neuro.hardware.loihi2_kernels import run
+from neuro.hardware.loihi2 import kernels as loihi2_kernels
+from neuro.hardware.loihi2 import synapses as loihi2_synapses
+from neuro.hardware.loihi2.kernels import run
 from neuro.hardware.program import Placement, Population, Program, Projection
 
 SEEDS = range(12)

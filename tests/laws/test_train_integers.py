@@ -13,7 +13,7 @@ from torch import nn
 
 from neuro import ir
 from neuro.hardware.compile import compile as compile_network
-from neuro.hardware.loihi2 import TARGET
+from neuro.hardware.loihi2.compiler import TARGET
 from neuro.nn.bridge import to_module, to_network
 from neuro.nn.delay import DelayedLinear
 from neuro.nn.grid import Formats, GridLayer

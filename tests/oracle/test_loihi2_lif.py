@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from axon_vectors import batches, differences
 
-from neuro.hardware.loihi2_kernels import update
-from neuro.hardware.loihi2_packed import neurons
+from neuro.hardware.loihi2.kernels import update
+from neuro.hardware.loihi2.packed import neurons
 from neuro.hardware.program import Population
 
 NAMES = ("du", "dv", "vth", "bias_mant", "bias_exp")

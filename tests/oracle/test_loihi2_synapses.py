@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from axon_vectors import batches, differences
 
-from neuro.hardware.loihi2_kernels import run
-from neuro.hardware.loihi2_synapses import AUTO, EXCITATORY, INHIBITORY, MIXED, effective_weights
+from neuro.hardware.loihi2.kernels import run
+from neuro.hardware.loihi2.synapses import AUTO, EXCITATORY, INHIBITORY, MIXED, effective_weights
 from neuro.hardware.program import Placement, Population, Program, Projection
 
 MODES = {"auto": AUTO, "mixed": MIXED, "exc": EXCITATORY, "inh": INHIBITORY}

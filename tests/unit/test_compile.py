@@ -14,9 +14,10 @@ from compile_networks import dense_graph
 from neuro import ir
 from neuro.errors import ChipError, DoesNotFit, PrecisionLoss, UnknownChip, UnsupportedNode, Violation
 from neuro.hardware import compile as compile_network
-from neuro.hardware import load_chip, loihi2
-from neuro.hardware.loihi2 import CHIP, SUPPORTS
-from neuro.hardware.loihi2_contract import check
+from neuro.hardware import load_chip
+from neuro.hardware.loihi2 import compiler as loihi2
+from neuro.hardware.loihi2.compiler import CHIP, SUPPORTS
+from neuro.hardware.loihi2.contract import check
 
 ROOT = Path(__file__).parents[2]
 

@@ -10,11 +10,11 @@ import pytest
 from lava_programs import FAIL_AT_5, dense, even, needs_lava, population, program, spikes, spoil, two_layers
 
 from neuro.errors import OracleError, SimulationError
-from neuro.hardware import certify as module
 from neuro.hardware.certify import certify
 from neuro.hardware.export import lava_shim
 from neuro.hardware.export.lava import write_graph
 from neuro.hardware.export.lava_graph import lower
+from neuro.hardware.loihi2.compiler import TARGET
 
 rng = np.random.default_rng
 
@@ -31,7 +31,7 @@ def given():
 
 def test_without_lava_it_says_so_and_never_that_it_passed(made, given, monkeypatch):
     monkeypatch.setitem(sys.modules, "lava", None)
-    for oracle in module.ORACLES:
+    for oracle in TARGET.oracles:
         certificate = certify(made, given, oracle=oracle)
         assert certificate.status == "not run"
         assert not certificate.passed
@@ -46,14 +46,6 @@ def test_a_version_of_lava_that_nobody_checked_is_not_trusted(made, given, monke
     certificate = certify(made, given)
     assert certificate.status == "not run"
     assert "0.11.0" in certificate.reason
-
-
-def test_a_program_for_another_chip_is_not_lavas_to_judge(made, given):
-    import dataclasses
-
-    certificate = certify(dataclasses.replace(made, chip="truenorth"), given)
-    assert certificate.status == "not run"
-    assert "truenorth" in certificate.reason
 
 
 @pytest.mark.lava
@@ -116,7 +108,7 @@ def test_neurons_of_many_kinds_are_certified_in_one_process_and_it_says_so():
     assert len(graph.parts) + len(graph.synapses) == 52 + 50 + 50 + 1  # not 50 x 50
     certificate = certify(made, spikes(g, 12, 1, 6, 0.5))
     assert certificate.passed, certificate
-    assert certificate.oracle == "lava-inprocess"
+    assert "one process" in certificate.title
 
 
 @pytest.mark.lava
@@ -136,5 +128,5 @@ def test_oracles_have_names(made, given):
 
 
 def test_input_that_does_not_suit_is_refused(made):
-    with pytest.raises(SimulationError, match="dense must be"):
+    with pytest.raises(SimulationError, match="dense array must be"):
         certify(made, np.zeros((4, 1, 3), np.uint8))

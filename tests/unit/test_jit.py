@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
-from neuro.hardware import jit
+from neuro import jit
 
-HELPER = """from neuro.hardware.jit import piece
+HELPER = """from neuro.jit import piece
 @piece
 def step(x):
     return x + {}
 """
-KERNEL = """from neuro.hardware.jit import kernel
+KERNEL = """from neuro.jit import kernel
 from helper import step
 @kernel
 def run(x):
@@ -23,10 +24,10 @@ def run(x):
 """
 MAIN = """import sys
 from pathlib import Path
-from neuro.hardware import jit
+from neuro import jit
 folder = Path(sys.argv[1])
 original = jit.fingerprint
-jit.fingerprint = lambda: original(folder)
+jit.fingerprint = lambda _: original(folder)
 sys.path.insert(0, str(folder))
 from main import run
 print(run(1), sum(run._cache_hits.values()))
@@ -67,21 +68,38 @@ def test_the_fingerprint_covers_kernel_files_only(tmp_path):
     assert jit.fingerprint(tmp_path) != before
 
 
+def folders():
+    root = Path(jit.__file__).parent
+    return sorted({p.parent for top in (root, root / "hardware", root / "datasets") for p in top.rglob("*.py")})
+
+
 def test_whatever_is_compiled_in_takes_part_in_the_fingerprint():
-    """Kernels, and the constants that files with kernels import."""
-    folder = Path(jit.__file__).parent
-    for path in folder.glob("*.py"):
+    """Kernels, and the pieces and constants that files with kernels import: from their own folder, or shared."""
+    seen = 0
+    for path in (p for folder in folders() for p in folder.glob("*.py")):
         text = path.read_text(encoding="utf-8")
-        if "@kernel" not in text and "@piece" not in text:
+        tree = ast.parse(text)
+        if path.name == "jit.py" or not re.search(r"^@(kernel|piece|routine)\b", text, re.M):
             continue
+        seen += 1
         assert jit.MARK.decode() in text
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("neuro.hardware."):
-                constants = [alias.name for alias in node.names if alias.name.isupper()]
-                source = folder / f"{node.module.rsplit('.', 1)[1]}.py"
-                assert not constants or jit.MARK in source.read_bytes(), f"{path.name} compiles {constants} in"
+        compiled = [f for f in tree.body if isinstance(f, ast.FunctionDef) and f.decorator_list]
+        bodies = [statement for f in compiled for statement in f.body]
+        used = {n.id for s in bodies for n in ast.walk(s) if isinstance(n, ast.Name)}
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("neuro.")):
+                continue
+            names = [alias.name for alias in node.names if (alias.asname or alias.name) in used]
+            if not names:
+                continue
+            source = Path(jit.__file__).parent.joinpath(*node.module.split(".")[1:]).with_suffix(".py")
+            if source in jit.SHARED:
+                continue
+            assert source.parent.resolve() == path.parent.resolve(), f"{path} compiles {names} of another folder in"
+            assert jit.MARK in source.read_bytes(), f"{path.name} compiles {names} of {source.name} in"
+    assert seen > 5
 
 
 def test_nothing_is_compiled_past_jit():
-    folder = Path(jit.__file__).parent
-    assert [p.name for p in folder.rglob("*.py") if b"njit" in p.read_bytes()] == ["jit.py"]
+    found = {p.name for folder in folders() for p in folder.glob("*.py") if b"njit" in p.read_bytes()}
+    assert found == {"jit.py"}

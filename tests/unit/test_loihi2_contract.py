@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from neuro.errors import SimulationError
-from neuro.hardware.loihi2_contract import check
-from neuro.hardware.loihi2_kernels import run
+from neuro.hardware.loihi2.contract import check
+from neuro.hardware.loihi2.kernels import run
 from neuro.hardware.program import Placement, Population, Program, Projection
 
 LIF = {"du": 4095, "dv": 300, "vth": 40, "bias_mant": 0, "bias_exp": 0}
@@ -144,7 +144,7 @@ def test_kernels_are_never_given_what_would_write_out_of_bounds(dense):
 def test_a_program_is_packed_once_and_forgotten_with_it():
     import gc
 
-    from neuro.hardware import loihi2_packed
+    from neuro.hardware.loihi2 import packed as loihi2_packed
 
     program = make()
     first = loihi2_packed.pack(program)
@@ -156,7 +156,7 @@ def test_a_program_is_packed_once_and_forgotten_with_it():
 
 
 def test_weights_take_16_bits_where_they_fit():
-    from neuro.hardware.loihi2_packed import pack
+    from neuro.hardware.loihi2.packed import pack
 
     assert pack(make()).weight.dtype == np.int16
     big = make()

@@ -70,7 +70,7 @@ def test_presets_load_build_and_match_their_data(name: str) -> None:
 
 @pytest.mark.parametrize("name", presets())
 def test_presets_train_for_the_formats_of_the_chip(name: str) -> None:
-    from neuro.hardware.loihi2 import TARGET
+    from neuro.hardware.loihi2.compiler import TARGET
 
     quantise = load_config(name).quantise
     if quantise is None:

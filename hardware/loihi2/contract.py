@@ -1,4 +1,4 @@
-"""What a Loihi 2 `Program` may hold, and the check of it. The arithmetic is in loihi2_kernels.py.
+"""What a Loihi 2 `Program` may hold, and the check of it. The arithmetic is in kernels.py.
 
 Populations. Model "input": no parameters. Models "lif" and "li" (a readout, the same arithmetic with a
 threshold nothing reaches): integers, scalar or one per neuron,
@@ -27,7 +27,7 @@ import numpy as np
 
 from neuro.errors import SimulationError
 from neuro.extend import did_you_mean
-from neuro.hardware.loihi2_synapses import conv_shape
+from neuro.hardware.loihi2.synapses import conv_shape
 from neuro.hardware.program import Population, Program, Projection
 from neuro.ir import READOUTS
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from neuro import ir
 from neuro.discretise import Coefficients, coefficients
 from neuro.errors import ChipError, Violation
-from neuro.hardware import loihi2_start
 from neuro.hardware.chip import CHIP_FOLDER, Chip, read_chip
-from neuro.hardware.loihi2_registers import Registers, Wanted, Weights, fit
-from neuro.hardware.loihi2_start import Silent, most_injected
+from neuro.hardware.loihi2 import start
+from neuro.hardware.loihi2.registers import Registers, Wanted, Weights, fit
+from neuro.hardware.loihi2.start import Silent, most_injected
 from neuro.hardware.lowering import Bias, Lowered, Synapses
 from neuro.hardware.maps import Map
 from neuro.hardware.program import QuantisationError
@@ -58,7 +58,7 @@ class Incoming:
 
 @dataclass(frozen=True, eq=False)
 class Settled:
-    """A population in integers. pulses: chip step -> whole weights given once, see `loihi2_start`."""
+    """A population in integers. pulses: chip step -> whole weights given once, see `start`."""
 
     layer: Layer
     registers: Registers
@@ -154,7 +154,7 @@ def fit_layer(
         _note_no_start(layer, register, reset, any(b.start for b in settled), threshold, substitutions)
         return Settled(layer, registers, {}, ())
     silent = _silent(layer, registers, reset, settled)
-    pulses, fired, error = loihi2_start.pulses(silent)
+    pulses, fired, error = start.pulses(silent)
     if fired.any():
         substitutions.append(
             f"{int((fired > 0).sum())} neuron(s) of '{layer.name}' fire in the {layer.skew} step(s) before the sample "
@@ -181,7 +181,7 @@ def _silent(layer: Layer, registers: Registers, reset: Array, settled: list[Bias
 def _note_no_start(
     layer: Layer, register: Array, reset: Array, held_back: bool, threshold: Array | None, substitutions: list[str]
 ) -> None:
-    """What is wrong at the start of a sample without `loihi2_start`."""
+    """What is wrong at the start of a sample without `start`."""
     off = np.abs(register) * geometric(layer.c.beta, layer.skew) + np.abs(reset)
     if threshold is None or not threshold.any():
         size = f"{off.max():.3g} of v"

@@ -1,11 +1,12 @@
-"""`kernel` and `piece`: how every compiled loop of axonport is compiled, and where its code is kept.
+"""`kernel`, `piece`, `routine`: how every compiled loop of axonport is compiled, and where its code is kept.
 
-Kernels use integers only, release the GIL (samples of a batch run in threads; no OpenMP, so a process that
+No fast math, ever. Compiled loops release the GIL (samples of a batch run in threads; no OpenMP, so a process that
 forks later, as Lava does, is safe) and are cached on disk between processes.
 
-Numba ties a cached kernel to the time stamp of the kernel's own file, but a kernel is made of functions of
-several files, and constants of further files are compiled into it: after a change there old code would run,
-silently. So the name of the cached file holds a digest of every file that mentions this module.
+Numba ties a cached kernel to the time stamp of the kernel's own file, but a kernel is made of functions of several
+files, and constants of further files are compiled into it: after a change there old code would run, silently. So
+the name of the cached file holds a digest of every file beside it that mentions this module, and of the `SHARED`
+ones. A kernel may be made of pieces from its own folder and from those, and of nothing else.
 """
 
 from __future__ import annotations
@@ -22,23 +23,29 @@ from numba.core import caching
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 njit: Any = numba.njit  # numba's own types know neither _nrt nor its caches
-MARK = b"neuro.hardware.jit"  # a file that says this takes part in kernels
+MARK = b"neuro.jit"  # a file that says this takes part in kernels
+HERE = Path(__file__).parent
+SHARED = (HERE / "jit.py", HERE / "hardware" / "integer.py")  # pieces that every folder may use
 
 
 @cache
-def fingerprint(folder: Path = Path(__file__).parent) -> str:
-    """16 hexadecimal digits over the files of a folder that take part in kernels."""
+def fingerprint(folder: Path) -> str:
+    """16 hexadecimal digits over the files that take part in the kernels of a folder."""
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.py")):
+    for path in (*sorted(folder.glob("*.py")), *SHARED):
         text = path.read_bytes()
-        if MARK in text:
+        if MARK in text or path in SHARED:
             digest.update(path.name.encode() + b"\0" + text + b"\0")
     return digest.hexdigest()[:16]
 
 
 class _Named(caching.CompileResultCacheImpl):
+    def __init__(self, py_func: Any) -> None:
+        self.digest = fingerprint(Path(py_func.__code__.co_filename).parent)
+        super().__init__(py_func)  # type: ignore[no-untyped-call]
+
     def get_filename_base(self, fullname: str, abiflags: str) -> str:
-        return f"{super().get_filename_base(fullname, abiflags)}-{fingerprint()}"  # type: ignore[no-untyped-call]
+        return f"{super().get_filename_base(fullname, abiflags)}-{self.digest}"  # type: ignore[no-untyped-call]
 
 
 class _Cache(caching.FunctionCache):
@@ -49,12 +56,12 @@ class _Cache(caching.FunctionCache):
             super().save_overload(sig, data)  # type: ignore[no-untyped-call]
             name = self._impl.filename_base.split("-")[0]  # before line number, Python version and digest
             for old in Path(self.cache_path).glob(f"{name}-*.nb[ci]"):
-                if fingerprint() not in old.name:
+                if self._impl.digest not in old.name:
                     old.unlink(missing_ok=True)
 
 
-def _compiled(function: Function, **options: str) -> Function:
-    compiled = njit(nogil=True, error_model="numpy", _nrt=False, **options)(function)
+def _compiled(function: Function, **options: Any) -> Function:
+    compiled = njit(nogil=True, **options)(function)
     if compiled is not function:  # NUMBA_DISABLE_JIT hands the function back
         with suppress(RuntimeError):  # no folder on this machine may be written: compile in every process
             compiled._cache = _Cache(function)  # type: ignore[no-untyped-call]
@@ -62,15 +69,20 @@ def _compiled(function: Function, **options: str) -> Function:
 
 
 def kernel(function: Function) -> Function:
-    """``numba.njit`` without fast math, cached. ``.py_func`` is the same code without the compiler;
-    NUMBA_DISABLE_JIT=1 runs a whole call graph that way.
+    """A compiled loop, cached. ``.py_func`` is the same code without the compiler; NUMBA_DISABLE_JIT=1 runs a
+    whole call graph that way.
 
     A kernel allocates nothing: its caller hands it the room it needs. So numba's reference counting is off,
     whose atomic counters took half of the time and made threads wait for each other (measured)."""
-    return _compiled(function)
+    return _compiled(function, error_model="numpy", _nrt=False)
 
 
 def piece(function: Function) -> Function:
     """A `kernel` that is always copied into its caller: for those that take many arrays, whose passing
     would cost more than their work (measured)."""
-    return _compiled(function, inline="always")
+    return _compiled(function, error_model="numpy", _nrt=False, inline="always")
+
+
+def routine(function: Function) -> Function:
+    """A compiled loop that may allocate arrays of its own, and divides as Python does."""
+    return _compiled(function)

@@ -8,7 +8,7 @@ u on the chip stands for gain_mem * i::
 
 What the chip cannot do exactly is replaced by the nearest it can, and every such `substitution` is listed in the
 Program: reset by subtraction becomes reset to zero; a loop too tight for the chip's steps arrives late. What biases
-and v_reset need at the start of a sample is given by a neuron that fires once, see `loihi2_start`.
+and v_reset need at the start of a sample is given by a neuron that fires once, see `start`.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from neuro import ir
 from neuro.errors import ChipError, DoesNotFit, PrecisionLoss, UnsupportedNode, Violation
-from neuro.hardware import loihi2_start
-from neuro.hardware.loihi2_layers import CHIP, Options, Settled, fit_layer, layer_of
-from neuro.hardware.loihi2_registers import Fitted
-from neuro.hardware.loihi2_start import START
+from neuro.hardware.loihi2 import start
+from neuro.hardware.loihi2.layers import CHIP, Options, Settled, fit_layer, layer_of
+from neuro.hardware.loihi2.oracles import ORACLES
+from neuro.hardware.loihi2.registers import Fitted
+from neuro.hardware.loihi2.start import START
 from neuro.hardware.lowering import Lowered, Synapses, lower
 from neuro.hardware.maps import Map
 from neuro.hardware.place import Demand, Mesh, place
@@ -67,7 +68,7 @@ def compile_network(
     Args:
         strict: refuse every approximation but rounding.
         start_up: let a neuron that fires once set each population up when its sample arrives, where biases or
-            v_reset need it (`loihi2_start`). False: nothing is added, and what is wrong is listed.
+            v_reset need it (`start`). False: nothing is added, and what is wrong is listed.
         max_steps: longest sample, to bound sums that do not leak; None for any length.
         readout_headroom: share of the worst case that the membrane of a readout must hold. 1 guarantees that it
             never fires; less buys resolution, and the simulator reports it if it does fire.
@@ -147,8 +148,8 @@ def _build(
     projections: list[Projection] = []
     budget: list[QuantisationError] = []
     if any(f.pulses for f in fitted.values()):
-        populations[START] = loihi2_start.population()
-        projections.append(loihi2_start.own_projection(bits))
+        populations[START] = start.population()
+        projections.append(start.own_projection(bits))
     for name, f in fitted.items():
         kernels = [d.map.out_shape for d in f.layer.incoming if d.map.kind == "conv"]
         shape = kernels[0] if kernels else network.shapes[name]  # a flat population behind a kernel keeps its planes
@@ -157,7 +158,7 @@ def _build(
         for d, q in zip(f.layer.incoming, f.registers.fitted, strict=True):
             params = _conv_params(d.map) if d.map.kind == "conv" else _list_params(d.map, q, bits)
             projections.append(Projection(d.name, d.node, d.source, name, d.map.kind, q.weight_q, params))
-        projections += loihi2_start.projections(name, f.pulses, bits)
+        projections += start.projections(name, f.pulses, bits)
         budget += [*f.registers.budget, *f.budget]
     return populations, tuple(projections), tuple(budget)
 
@@ -243,10 +244,17 @@ def _run(
     probes: tuple[tuple[str, str], ...] = (),
     record_spikes: bool = True,
 ) -> Trace:
-    from neuro.hardware.loihi2_kernels import run  # numba loads with the first simulation, not with the compiler
+    from neuro.hardware.loihi2.kernels import run  # numba loads with the first simulation, not with the compiler
 
     trace: Trace = run(program, dense, probes, record_spikes)
     return trace
 
 
-TARGET = Target(chip=CHIP, compile=compile_network, run=_run, supports=SUPPORTS)
+TARGET = Target(
+    chip=CHIP,
+    compile=compile_network,
+    run=_run,
+    supports=SUPPORTS,
+    oracles=ORACLES,
+    exporters=("lava",),
+)

@@ -12,8 +12,8 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from neuro.hardware.loihi2_contract import check
-from neuro.hardware.loihi2_synapses import Arc, Order, arcs, fan, order_of, sum_pairs
+from neuro.hardware.loihi2.contract import check
+from neuro.hardware.loihi2.synapses import Arc, Order, arcs, fan, order_of, sum_pairs
 from neuro.hardware.program import Population, Program
 from neuro.ir import READOUTS
 
@@ -30,7 +30,7 @@ class Packed(NamedTuple):
     keep_u, keep_v, bias, threshold: per neuron, v keeps keep_v / 4096 of itself each step.
 
     arc: int64[populations + 1], first arc into each. The arc_* arrays have one entry per arc: source,
-    lag, layout, down, wrap as in `loihi2_synapses.Arc`, and where its part of each array below begins.
+    lag, layout, down, wrap as in `synapses.Arc`, and where its part of each array below begins.
 
     core, packets, hops: per neuron, its core (-1: input) and what one of its spikes sends.
     fan: int64[neurons + 1] into fan_core, fan_synapses: synapses per target core that a spike reaches.

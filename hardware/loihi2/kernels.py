@@ -12,7 +12,7 @@ A projection delivers in step t + 1 (+ delay) for the spikes of step t:
     dense, sparse   sum of weights << weight_exp, or the whole sum >> -weight_exp (floor), per delay
     conv            sum of weights, wrapped to 24 bits in two's complement
 
-All of it modulo 2^32 in int32, as NumPy does it inside Lava. What the parameters are: loihi2_contract.py.
+All of it modulo 2^32 in int32, as NumPy does it inside Lava. What the parameters are: contract.py.
 
 Counters. Everything a spike causes is booked in the step in which it is sent: synapses reached, per
 target core (for inputs too); one packet per core with such a synapse, its own core included; the links
@@ -34,14 +34,15 @@ from numpy.typing import NDArray
 from neuro.errors import SimulationError
 from neuro.extend import did_you_mean
 from neuro.hardware.integer import decay, saturate, wrap_once
-from neuro.hardware.jit import kernel, piece
-from neuro.hardware.loihi2_delivery import deliver
-from neuro.hardware.loihi2_packed import Packed, names_of, pack
+from neuro.hardware.loihi2.delivery import deliver
+from neuro.hardware.loihi2.layers import CHIP
+from neuro.hardware.loihi2.packed import Packed, names_of, pack
 from neuro.hardware.program import Program
 from neuro.hardware.trace import Counters, Trace
+from neuro.jit import kernel, piece
 
 I32 = np.int32
-U = np.uintp  # as in loihi2_delivery.py
+U = np.uintp  # as in delivery.py
 LIMIT = np.int32((1 << 23) - 1)
 U64 = np.uint64
 GATHER = U64(0x0102040810204080)
@@ -345,12 +346,13 @@ def run(
         values[name, variable] = out.probes[:, :, column : column + program.populations[name].size]
     updates = np.broadcast_to(net.updates, out.booked.shape[1:])
     synops, sent, packets, hops = out.booked
+    entry = CHIP.limit("synapse_entry")  # bits
     return Trace(
         chip=program.chip,
         dt=program.dt,
         spikes=spikes,
         probes=values,
-        counters=Counters(synops, updates, sent, packets, hops, out.injected),
+        counters=Counters(synops, updates, sent, packets, hops, synops * entry // 8, out.injected),
         scores=out.scores,
     )
 

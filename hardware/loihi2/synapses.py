@@ -27,7 +27,7 @@ from neuro.hardware.program import Population, Projection
 IntArray = NDArray[np.int64]
 
 AUTO, MIXED, EXCITATORY, INHIBITORY = 0, 1, 2, 3  # as lava.utils.weightutils.SignMode, AUTO: guess like Lava
-ROWS, RUNS, LISTS = 0, 1, 2  # compiled into kernels (neuro.hardware.jit)
+ROWS, RUNS, LISTS = 0, 1, 2  # compiled into kernels (neuro.jit)
 NO_WRAP, WRAP_24 = 0, 1
 SPARSE_BELOW = 0.1  # share of non-zero weights under which lists beat rows (both measured)
 

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.hardware.integer import wrap
-from neuro.hardware.jit import kernel, piece
-from neuro.hardware.loihi2_packed import Packed
-from neuro.hardware.loihi2_synapses import ROWS, RUNS, WRAP_24
+from neuro.hardware.loihi2.packed import Packed
+from neuro.hardware.loihi2.synapses import ROWS, RUNS, WRAP_24
+from neuro.jit import kernel, piece
 
 I32 = np.int32
 U = np.uintp  # an index that cannot be negative: the compiler drops Python's wrap-around and vectorises

@@ -84,7 +84,7 @@ class Wanted:
     threshold: Array | None  # None: a readout, which never fires
     bias: Array
     weights: tuple[Weights, ...]
-    given: Array  # bound on what else may enter the current in a step, see `loihi2_start`
+    given: Array  # bound on what else may enter the current in a step, see `start`
 
 
 @dataclass(frozen=True, eq=False)
