@@ -24,7 +24,7 @@ FOUNDATION = ("errors", "extend", "ir", "node", "stateless", "neuron", "shapes",
 # heavy packages load where they are used: never at import time of these layers
 LAZY = ("torch", "numba", "lava", "nir", "h5py", "tonic", "snntorch", "norse", "matplotlib", "scipy", "pooch")
 EAGER_TORCH = ("neuro.nn", "neuro.train")  # torch is what these are about
-EAGER_NUMBA = ("neuro.hardware", "neuro.datasets", "neuro.nn", "neuro.train")
+EAGER_NUMBA = ("neuro.jit", "neuro.hardware", "neuro.datasets", "neuro.nn", "neuro.train")
 
 
 def modules() -> list[tuple[str, Path]]:
