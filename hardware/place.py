@@ -14,9 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.errors import Violation
+from neuro.hardware.fabric import Mesh
 from neuro.hardware.program import Placement
 
 IntArray = NDArray[np.int64]
+
+__all__ = ["Demand", "Mesh", "place"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,20 +48,6 @@ class Demand:
         """Memory of the neurons start..stop-1 on one core."""
         own, shared = self._sums
         return int(own[stop] - own[start] + shared[self.kernel[stop - 1] + 1] - shared[self.kernel[start]])
-
-
-@dataclass(frozen=True)
-class Mesh:
-    """Cores sit in tiles, tiles in rows. Numbered along x, then y."""
-
-    width: int
-    height: int
-    cores_per_tile: int
-
-    def xy(self, cores: int) -> IntArray:
-        """int64[cores, 2] tile of each core; cores beyond the mesh continue below it."""
-        tile = np.arange(cores) // self.cores_per_tile
-        return np.stack([tile % self.width, tile // self.width], axis=1).astype(np.int64)
 
 
 def place(
@@ -92,7 +81,7 @@ def place(
                 {"neurons": (stop - start) / neurons_per_core, "memory": demand.bits(start, stop) / bits_per_core}
             )
         core_of[demand.population] = cores
-    return Placement(core_of, mesh.xy(len(use)), tuple(use)), violations
+    return Placement(core_of, mesh.xy(len(use)), tuple(use), mesh), violations
 
 
 def _slices(demand: Demand, neurons: int, bits: int) -> list[tuple[int, int]] | None:

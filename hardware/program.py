@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuro.hardware.fabric import Fabric
+
 Shape = tuple[int, ...]
 IntArray = NDArray[np.int64]
 Integers = NDArray[np.integer[Any]]
@@ -77,11 +79,16 @@ class Projection:
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """core_of: population -> int64[n] core of each neuron (inputs have none). xy: int64[cores, 2]."""
+    """core_of: population -> int64[n] core of each neuron (inputs have none). xy: int64[cores, 2].
+
+    utilisation: per core, limit name -> share used, 0..1. fabric: what joins the cores, with xy among its
+    positions; None where the chip's own is meant (`neuro.hardware.fabric.fabric_of`).
+    """
 
     core_of: Mapping[str, IntArray]
     xy: IntArray
-    utilisation: tuple[Mapping[str, float], ...] = ()  # per core: limit name -> share used, 0..1
+    utilisation: tuple[Mapping[str, float], ...] = ()
+    fabric: Fabric | None = None
 
     @property
     def cores(self) -> int:
