@@ -276,7 +276,7 @@ def _on_chip(
     }
     if len(chosen):
         progress(f"{chip}: certify {len(chosen)} samples")
-        exported = None if folder is None else folder / chip / "lava"
+        exported = None if folder is None or not target.exporters else folder / files[target.exporters[0]]
         matches = _certificate(program, data.batch(chosen, network.dt, steps), timeout_s, exported)
     if folder is not None:
         write_json(folder / chip / "certificate.json", matches)
@@ -363,30 +363,43 @@ def _certificate(program: Program, dense: NDArray[np.uint8], timeout_s: float, e
 
 def _write(network: Network, program: Program, data: EventSet, steps: int, folder: Path) -> dict[str, str]:
     """Exports and pictures of one chip: kind -> path inside the folder."""
-    from neuro import plots
-    from neuro.hardware import export, simulate
+    from neuro.hardware import export
+    from neuro.hardware.export import load_exporter
+    from neuro.hardware.target import load_target
 
     chip = program.chip
-    files = {
-        "nir": f"{chip}/network.nir",
-        "lava": f"{chip}/lava",
-        "raster": f"{chip}_raster.png",
-        "membrane": f"{chip}_membrane.png",
-    }
     (folder / chip).mkdir(parents=True, exist_ok=True)
+    files = {"nir": f"{chip}/network.nir"}
     export(network, folder / files["nir"], to="nir")
-    export(program, folder / files["lava"], to="lava")
+    for name in load_target(chip).exporters:
+        files[name] = f"{chip}/{name}{load_exporter(name).suffix}"
+        export(program, folder / files[name], to=name)
+    return files | _draw(network, program, data, steps, folder)
+
+
+def _draw(network: Network, program: Program, data: EventSet, steps: int, folder: Path) -> dict[str, str]:
+    """One recording as a raster, and the membrane of the readout beside the float network's where there is one."""
+    from neuro import plots
+    from neuro.hardware import simulate
+    from neuro.hardware.target import load_target
+
+    chip, membrane = program.chip, load_target(program.chip).membrane
     shown = int(spread_over_classes(data.labels, 1)[0])
     dense = data.batch([shown], network.dt, steps)
-    trace = simulate(program, dense, probes=((program.output, "v"),))
+    probes = ((program.output, membrane),) if membrane else ()
+    trace = simulate(program, dense, probes=probes)
     label = int(data.labels[shown])
     title = f"{data.name}, recording {shown} (class {data.classes[label]}) on {chip}"
     silent = set() if program.readout == "count" else {program.output}  # a membrane readout has no spikes to show
     named = set(network.nodes) - silent  # not the compiler's own helpers
     layers = {name: trace.spikes[name][:, 0] for name in program.populations if name in named}
+    files = {"raster": f"{chip}_raster.png"}
     plots.save(plots.raster(layers, program.dt, title), folder / files["raster"])
-    late = program.skew[program.output]
-    chip_v = trace.probes[(program.output, "v")][late : late + steps, 0] * program.scale[program.output]
-    float_v = reference.run(network, dense).v[program.output].reshape(steps, -1)
-    plots.save(plots.membrane(chip_v, float_v, program.dt, title, data.classes, label), folder / files["membrane"])
+    if probes and program.output in program.scale:
+        late = program.skew[program.output]
+        chip_v = trace.probes[probes[0]][late : late + steps, 0] * program.scale[program.output]
+        float_v = reference.run(network, dense).v[program.output].reshape(steps, -1)
+        figure = plots.membrane(chip_v, float_v, program.dt, title, data.classes, label)
+        files["membrane"] = f"{chip}_membrane.png"
+        plots.save(figure, folder / files["membrane"])
     return files

@@ -21,6 +21,7 @@ class Exporter:
 
     write(item, path, **options) -> what it wrote, a folder or a file, whole or not at all.
     compile_options: what `neuro.hardware.compile` must be told for a program that the format can hold.
+    suffix: of the file's name, ".json"; empty for a folder.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Exporter:
     takes: str
     write: Callable[..., Path]
     compile_options: Mapping[str, Any] = field(default_factory=dict)
+    suffix: str = ""
 
 
 def exporters() -> tuple[str, ...]:
