@@ -14,12 +14,14 @@ and v_reset need at the start of a sample is given by a neuron that fires once, 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuro import ir
 from neuro.errors import ChipError, DoesNotFit, PrecisionLoss, UnsupportedNode, Violation
+from neuro.hardware.chip import Chip
 from neuro.hardware.loihi2 import start
 from neuro.hardware.loihi2.layers import CHIP, Options, Settled, fit_layer, layer_of
 from neuro.hardware.loihi2.oracles import ORACLES
@@ -78,50 +80,99 @@ def compile_network(
         PrecisionLoss: ``strict`` and a substitution would be needed. ChipError: an option out of range.
     """
     options = Options(start_up, max_steps, readout_headroom)
-    if START in network.nodes:
-        raise ChipError(f"'{START}' is the name of the neuron that starts samples on {CHIP.name}; rename that node")
-    lowered = lower(network)
-    _refuse_graded_sources(network, lowered)
     substitutions: list[str] = []
     violations: list[Violation] = []
+    made = assemble(network, CHIP, options, substitutions, violations)
+    placement = _limits(made.populations, made.projections, violations)
+    return finish(network, CHIP, made, placement, substitutions, violations, strict)
+
+
+@dataclass(frozen=True, eq=False)
+class Assembled:
+    """A network in integers, not placed yet; the fields of a `Program`."""
+
+    populations: dict[str, Population]
+    projections: tuple[Projection, ...]
+    output: str
+    skew: dict[str, int]
+    scale: dict[str, float]
+    budget: tuple[QuantisationError, ...]
+
+
+def assemble(
+    network: Network,
+    chip: Chip,
+    options: Options,
+    substitutions: list[str],
+    violations: list[Violation],
+    *,
+    kernels: bool = True,
+) -> Assembled:
+    """Populations and projections in the integers of a chip of this family.
+
+    kernels: whether a convolution may stay a shared kernel; else it becomes a list of synapses.
+
+    Raises:
+        UnsupportedNode, ChipError: as `compile_network`. Whatever else is wrong goes to ``violations``.
+    """
+    if START in network.nodes:
+        raise ChipError(f"'{START}' is the name of the neuron that starts samples on {chip.name}; rename that node")
+    lowered = lower(network)
+    _refuse_graded_sources(network, lowered, chip)
     skew = skews(lowered.populations, [k for s in lowered.synapses if (k := _link(s)) is not None])
     layers = {
-        name: layer_of(network, lowered, name, skew, substitutions)
+        name: layer_of(network, lowered, name, skew, substitutions, kernels=kernels)
         for name in lowered.populations
         if isinstance(network.nodes[name], ir.Neuron)
     }
     fitted = {
-        name: fit_layer(layer, lowered.biases[name], options, substitutions, violations)
+        name: fit_layer(layer, lowered.biases[name], options, substitutions, violations, chip)
         for name, layer in layers.items()
     }
     populations, projections, budget = _build(network, fitted, skew)
-    placement = _limits(populations, projections, violations)
-    if violations:
-        raise DoesNotFit(f"the network does not fit {CHIP.name}", violations)
-    if strict and substitutions:
-        raise PrecisionLoss(f"{CHIP.name} needs approximations, which strict refuses", substitutions)
-    scale = {name: f.registers.unit / (1 << CHIP.limit("membrane_shift")) for name, f in fitted.items()}
-    output = network.nodes[network.output]
-    assert isinstance(output, ir.Output)
+    scale = {name: f.registers.unit / (1 << chip.limit("membrane_shift")) for name, f in fitted.items()}
     if START in populations:
         skew[START] = 0
+    return Assembled(populations, projections, lowered.output, skew, scale, budget)
+
+
+def finish(
+    network: Network,
+    chip: Chip,
+    made: Assembled,
+    placement: Placement,
+    substitutions: list[str],
+    violations: list[Violation],
+    strict: bool,
+) -> Program:
+    """The Program, or the error that names everything that stands against it.
+
+    Raises:
+        DoesNotFit: violations. PrecisionLoss: ``strict``, and there are substitutions.
+    """
+    if violations:
+        raise DoesNotFit(f"the network does not fit {chip.name}", violations)
+    if strict and substitutions:
+        raise PrecisionLoss(f"{chip.name} needs approximations, which strict refuses", substitutions)
+    output = network.nodes[network.output]
+    assert isinstance(output, ir.Output)
     return Program(
-        chip=CHIP.name,
+        chip=chip.name,
         dt=network.dt,
-        populations=populations,
-        projections=projections,
+        populations=made.populations,
+        projections=made.projections,
         input=network.input,
-        output=lowered.output,
-        skew=skew,
-        scale=scale,
+        output=made.output,
+        skew=made.skew,
+        scale=made.scale,
         readout=output.readout,
         placement=placement,
-        budget=budget,
+        budget=made.budget,
         substitutions=tuple(dict.fromkeys(substitutions)),
     )
 
 
-def _refuse_graded_sources(network: Network, lowered: Lowered) -> None:
+def _refuse_graded_sources(network: Network, lowered: Lowered, chip: Chip) -> None:
     bad = [
         f"'{s.source}' ({type(network.nodes[s.source]).__name__}) sends its membrane to '{s.target}'; only spikes "
         "travel on the chip: use its spiking form, or read it out"
@@ -129,7 +180,7 @@ def _refuse_graded_sources(network: Network, lowered: Lowered) -> None:
         if not isinstance(network.nodes[s.source], ir.Input) and not getattr(network.nodes[s.source], "spiking", False)
     ]
     if bad:
-        raise UnsupportedNode(f"{CHIP.name} cannot hold this network", list(dict.fromkeys(bad)))
+        raise UnsupportedNode(f"{chip.name} cannot hold this network", list(dict.fromkeys(bad)))
 
 
 def _link(s: Synapses) -> Link | None:

@@ -82,7 +82,16 @@ class Layer:
         return self.gain.size
 
 
-def layer_of(network: Network, lowered: Lowered, name: str, skew: dict[str, int], substitutions: list[str]) -> Layer:
+def layer_of(
+    network: Network,
+    lowered: Lowered,
+    name: str,
+    skew: dict[str, int],
+    substitutions: list[str],
+    *,
+    kernels: bool = True,
+) -> Layer:
+    """A population in reals, gains folded into its weights. kernels: a convolution may stay a shared kernel."""
     node = network.nodes[name]
     assert isinstance(node, ir.Neuron)
     raw = coefficients(node, network.dt, network.discretisation)
@@ -99,14 +108,15 @@ def layer_of(network: Network, lowered: Lowered, name: str, skew: dict[str, int]
                 f"'{s.source}' -> '{name}' closes a loop with fewer steps of delay than projections: its spikes arrive "
                 f"up to {-int(used.min())} step(s) late; add a Delay of that many steps to the loop to make it exact"
             )
-        incoming.append(_with_gain(s, gain, np.maximum(delay, 0)))
+        incoming.append(_with_gain(s, gain, np.maximum(delay, 0), kernels))
     return Layer(name, node, gain, c, tuple(incoming), skew[name])
 
 
-def _with_gain(s: Synapses, gain: Array, delay: IntArray) -> Incoming:
+def _with_gain(s: Synapses, gain: Array, delay: IntArray, kernels: bool) -> Incoming:
     """Gain folded into the weights; a kernel stays one only with no delay and one gain per channel."""
     m = replace(s.map, delay=np.asarray(delay))
-    if m.kind == "diagonal" or (m.kind == "conv" and (delay.any() or _gain_per_channel(m, gain) is None)):
+    shared = kernels and not delay.any() and m.kind == "conv" and _gain_per_channel(m, gain) is not None
+    if m.kind in ("diagonal", "conv") and not shared:
         m = m.as_sparse()
     if m.kind == "conv":
         channels = _gain_per_channel(m, gain)
@@ -125,7 +135,12 @@ def _gain_per_channel(m: Map, gain: Array) -> Array | None:
 
 
 def fit_layer(
-    layer: Layer, biases: tuple[Bias, ...], options: Options, substitutions: list[str], violations: list[Violation]
+    layer: Layer,
+    biases: tuple[Bias, ...],
+    options: Options,
+    substitutions: list[str],
+    violations: list[Violation],
+    chip: Chip = CHIP,
 ) -> Settled:
     """Registers of one population, and what it is given once when a sample reaches it."""
     node, c = layer.node, layer.c
@@ -146,7 +161,7 @@ def fit_layer(
     given = most_injected(layer.skew, c.beta, register, reset, full) if options.start_up else np.zeros(layer.size)
     weights = tuple(Weights(d.name, d.node, d.map.kind, d.map.weight, layer.size, d.map.row) for d in layer.incoming)
     wanted = Wanted(layer.name, c.alpha, c.beta, threshold, register, weights, given)
-    registers = fit(wanted, CHIP, max_steps=options.max_steps, readout_headroom=options.readout_headroom)
+    registers = fit(wanted, chip, max_steps=options.max_steps, readout_headroom=options.readout_headroom)
     violations += registers.violations
     if not register.any() and not reset.any():
         return Settled(layer, registers, {}, ())
