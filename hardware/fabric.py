@@ -188,8 +188,9 @@ class HexTorus(Fabric):
     4 south-west, 5 south. wrap_x, wrap_y: whether opposite sides are joined. present: chips there are, or () for
     all. dead: links (x, y, direction) that do not exist.
 
-    Routes are shortest (breadth first from the source) and among these have few bends, as a packet that goes
-    straight through a router needs no routing entry. On a torus of equal chips hops follow from the displacement::
+    Routes are shortest (breadth first from the source); of several, the one whose last link has the lowest number,
+    and so on back to the source, which bends once at most where no chip is missing. On a torus of equal chips hops
+    follow from the displacement::
 
         hops(dx, dy) = min over windings of  max(|dx|, |dy|, |dx - dy|)
 
@@ -268,21 +269,14 @@ class HexTorus(Fabric):
         if source in self._searched:
             return self._searched[source]
         around = self._around[0]
-        hops, last, bends = np.full(self.nodes, -1, np.int64), np.full(self.nodes, -1, np.int64), np.zeros(self.nodes)
+        hops, last = np.full(self.nodes, -1, np.int64), np.full(self.nodes, -1, np.int64)
         hops[source] = 0
         border = np.array([source])
         while border.size:
-            reached = around[border]  # [border, 6]
-            turn = (last[border, None] != np.arange(self.degree)) & (last[border, None] >= 0)
-            cost = bends[border, None] + turn
-            new = (reached >= 0) & (hops[reached] < 0)
-            at, direction = np.nonzero(new)
-            found = reached[at, direction]
-            best = np.lexsort((direction, cost[at, direction], found))
-            node, first = np.unique(found[best], return_index=True)
-            chosen = best[first]
-            hops[node] = hops[border[0]] + 1
-            last[node], bends[node] = direction[chosen], cost[at[chosen], direction[chosen]]
+            reached = around[border].T  # [6, border]: of several ways into a chip the lowest direction is found first
+            direction, at = np.nonzero((reached >= 0) & (hops[reached] < 0))
+            node, first = np.unique(reached[direction, at], return_index=True)
+            hops[node], last[node] = hops[border[0]] + 1, direction[first]
             border = node
         self._searched[source] = hops, last
         return hops, last

@@ -113,13 +113,15 @@ def test_the_board_of_48_chips_is_the_published_hexagon() -> None:
     assert sum(len(xs) for xs in rows.values()) == 48
 
 
-def test_routes_bend_little() -> None:
-    f = HexTorus(12, 12, 1)
-    pair, link = f.paths(np.zeros(f.nodes, np.int64), np.arange(f.nodes))
+@pytest.mark.parametrize("name", ["torus 12 x 12", "board of 48"])
+def test_routes_bend_once(name: str) -> None:
+    f = FABRICS[name]
+    a, b = (x.ravel() for x in np.meshgrid(np.arange(f.nodes), np.arange(f.nodes)))
+    pair, link = f.paths(a, b)
     direction = link % 6
-    bends = np.zeros(f.nodes, np.int64)
+    bends = np.zeros(a.size, np.int64)
     np.add.at(bends, pair[1:], (pair[1:] == pair[:-1]) & (direction[1:] != direction[:-1]))
-    assert bends.max() == 1  # a shortest way in a hexagonal grid never needs a second bend
+    assert bends.max() == 1
 
 
 def test_load_counts_messages_on_each_link() -> None:
