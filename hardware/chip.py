@@ -12,6 +12,12 @@ Every constant is a table with value, unit, source and grade::
     grade = "published"   # published | measured | inferred | assumed
 
 Limits are `Limit` tables of the same form with an integer value and unit "1".
+
+The top-level [energy], [time] and [power] are the default constants; ``default_constants`` names them. Other sets
+stand beside them: [constants.NAME.energy.synop] and so on; a group that a set has replaces the default's whole group,
+so that figures of two authors are never mixed. ``regime`` says how the chip runs unless told otherwise ("free-running",
+"real-time", "host-driven"). A figure that is quoted often but must not be used as such a constant is kept under
+[refused.NAME], with the quantity it is mistaken for: it is then refused by name, not silently absent.
 """
 
 from __future__ import annotations
@@ -20,7 +26,7 @@ import math
 import sys
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,13 +39,17 @@ else:
     import tomli as tomllib
 
 GRADES = ("published", "measured", "inferred", "assumed")
+REGIMES = ("free-running", "real-time", "host-driven")  # see `neuro.hardware.estimate`
 CHIP_FOLDER = Path(__file__).parent / "chips"
 REFERENCES = Path(__file__).parent / "references.bib"
 
 
 @dataclass(frozen=True)
 class Quantity:
-    """A number with a range, a unit, a source and a grade. low <= value <= high."""
+    """A number with a range, a unit, a source and a grade. low <= value <= high.
+
+    includes: other quantities of the same group that were not told apart when it was measured.
+    """
 
     value: float
     low: float
@@ -48,6 +58,10 @@ class Quantity:
     source: str
     grade: str
     note: str = ""
+    includes: tuple[str, ...] = ()
+
+
+Groups = Mapping[str, Mapping[str, Quantity]]
 
 
 @dataclass(frozen=True)
@@ -66,7 +80,11 @@ class NumberFormat:
 
 @dataclass(frozen=True)
 class Chip:
-    """Everything known about one chip. Groups: limits, energy, time, power -> name -> `Quantity`."""
+    """Everything known about one chip. Groups: limits, energy, time, power -> name -> `Quantity`.
+
+    regime: how it runs by default. default_constants: name of the set that energy, time and power are.
+    constants: other sets, name -> group -> name -> quantity. refused: name -> (dotted quantity, why and how large).
+    """
 
     name: str
     title: str
@@ -76,14 +94,30 @@ class Chip:
     power: Mapping[str, Quantity]
     formats: Mapping[str, NumberFormat]
     not_modelled: tuple[str, ...]
+    regime: str = "free-running"
+    default_constants: str = "default"
+    constants: Mapping[str, Groups] = field(default_factory=dict)
+    refused: Mapping[str, tuple[str, Quantity]] = field(default_factory=dict)
 
     def limit(self, name: str) -> int:
         """An integer limit by name."""
         return int(self.limits[name].value)
 
-    def quantities(self) -> dict[str, Quantity]:
-        """Dotted name -> quantity, of all groups."""
-        groups = {"limits": self.limits, "energy": self.energy, "time": self.time, "power": self.power}
+    @property
+    def constant_sets(self) -> tuple[str, ...]:
+        """Names of all sets of constants, the default first."""
+        return (self.default_constants, *self.constants)
+
+    def quantities(self, constants: str | None = None) -> dict[str, Quantity]:
+        """Dotted name -> quantity, of all groups, with the default constants or those of a named set."""
+        groups: dict[str, Mapping[str, Quantity]] = {
+            "limits": self.limits,
+            "energy": self.energy,
+            "time": self.time,
+            "power": self.power,
+        }
+        if constants is not None and constants != self.default_constants:
+            groups.update(self.constants[constants])
         return {f"{g}.{n}": q for g, table in groups.items() for n, q in table.items()}
 
 
@@ -92,7 +126,7 @@ def _quantity(where: str, table: Any, known_sources: frozenset[str], bad: list[s
         bad.append(f"{where} must be a table with value, unit, source, grade")
         return None
     missing = [k for k in ("value", "unit", "source", "grade") if k not in table]
-    unknown = [k for k in table if k not in ("value", "low", "high", "unit", "source", "grade", "note")]
+    unknown = [k for k in table if k not in ("value", "low", "high", "unit", "source", "grade", "note", "includes")]
     if missing or unknown:
         bad.append(f"{where}: missing {missing}, unknown {unknown}")
         return None
@@ -110,7 +144,41 @@ def _quantity(where: str, table: Any, known_sources: frozenset[str], bad: list[s
         bad.append(f"{where}: grade '{grade}' needs a range, low < high")
     if table["source"] not in known_sources:
         bad.append(f"{where}: source '{table['source']}' is not in references.bib")
-    return Quantity(value, low, high, table["unit"], table["source"], grade, table.get("note", ""))
+    includes = tuple(table.get("includes", ()))
+    return Quantity(value, low, high, table["unit"], table["source"], grade, table.get("note", ""), includes)
+
+
+def _group(where: str, table: Any, keys: frozenset[str], bad: list[str]) -> Mapping[str, Quantity]:
+    """One table of quantities."""
+    if not isinstance(table, dict):
+        bad.append(f"{where} must be a table of quantities")
+        return types.MappingProxyType({})
+    rows = {n: _quantity(f"{where}.{n}", row, keys, bad) for n, row in table.items()}
+    return types.MappingProxyType({n: q for n, q in rows.items() if q is not None})
+
+
+def _sets(tables: Any, keys: frozenset[str], bad: list[str]) -> Mapping[str, Groups]:
+    found: dict[str, Groups] = {}
+    for name, groups in tables.items() if isinstance(tables, dict) else ():
+        if not isinstance(groups, dict) or set(groups) - {"energy", "time", "power"}:
+            bad.append(f"constants.{name} must hold tables energy, time or power")
+            continue
+        found[name] = types.MappingProxyType(
+            {g: _group(f"constants.{name}.{g}", t, keys, bad) for g, t in groups.items()}
+        )
+    return types.MappingProxyType(found)
+
+
+def _refused(tables: Any, keys: frozenset[str], bad: list[str]) -> Mapping[str, tuple[str, Quantity]]:
+    found = {}
+    for name, row in tables.items() if isinstance(tables, dict) else ():
+        rest = {k: v for k, v in row.items() if k != "quantity"}
+        q = _quantity(f"refused.{name}", rest, keys, bad)
+        if "quantity" not in row:
+            bad.append(f"refused.{name} must say which quantity it is mistaken for")
+        elif q is not None:
+            found[name] = (str(row["quantity"]), q)
+    return types.MappingProxyType(found)
 
 
 def bibliography(path: Path = REFERENCES) -> dict[str, str]:
@@ -138,14 +206,15 @@ def read_chip(path: Path) -> Chip:
         raise BadChipFile(f"{path}: {cause}") from cause
     bad: list[str] = []
     keys = frozenset(bibliography())
-    groups: dict[str, Mapping[str, Quantity]] = {}
-    for group in ("limits", "energy", "time", "power"):
-        table = data.get(group, {})
-        if not isinstance(table, dict):
-            bad.append(f"{group} must be a table of quantities")
-            table = {}
-        rows = {n: _quantity(f"{group}.{n}", row, keys, bad) for n, row in table.items()}
-        groups[group] = types.MappingProxyType({n: q for n, q in rows.items() if q is not None})
+    groups = {g: _group(g, data.get(g, {}), keys, bad) for g in ("limits", "energy", "time", "power")}
+    sets = _sets(data.get("constants", {}), keys, bad)
+    refused = _refused(data.get("refused", {}), keys, bad)
+    regime = data.get("regime", "free-running")
+    if regime not in REGIMES:
+        bad.append(f"regime '{regime}' is not one of {', '.join(REGIMES)}")
+    name = data.get("default_constants", "default")
+    if name in sets or not isinstance(name, str):
+        bad.append(f"default_constants must be a name that no other set has, got {name!r}")
     formats = {}
     for name, row in data.get("formats", {}).items():
         try:
@@ -162,5 +231,9 @@ def read_chip(path: Path) -> Chip:
         title=data["title"],
         formats=types.MappingProxyType(formats),
         not_modelled=tuple(data["not_modelled"]),
+        regime=regime,
+        default_constants=name,
+        constants=sets,
+        refused=refused,
         **groups,
     )
