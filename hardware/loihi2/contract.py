@@ -1,13 +1,24 @@
 """What a Loihi 2 `Program` may hold, and the check of it. The arithmetic is in kernels.py.
 
-Populations. Model "input": no parameters. Models "lif" and "li" (a readout, the same arithmetic with a
-threshold nothing reaches): integers, scalar or one per neuron,
+Populations. Model "input": low, high, the range of what a channel carries in a step, where it is not 0 and 1.
+The other models, whose arithmetic is in neurons.py, take integers, scalar or one per neuron (* scalar only):
 
-    du 0..4095, dv 0..4096    decays per 4096, as Lava's (u keeps 4095 - du, v keeps 4096 - dv)
-    vth                       threshold mantissa, compared as vth << 6
-    bias_mant, bias_exp       bias = bias_mant << bias_exp, or >> -bias_exp
+    "lif", "li"         du 0..4095, dv 0..4096   decays per 4096, as Lava's (u keeps 4095 - du, v keeps 4096 - dv)
+                        vth                      threshold mantissa, compared as vth << 6
+                        bias_mant, bias_exp      bias = bias_mant << bias_exp, or >> -bias_exp
+    "lif_reset"         the same; reset_interval* >= 1, reset_offset*: u = v = 0 before step t, counted from 1,
+                        where t and reset_offset leave the same remainder
+    "ternary_lif"       the same with vth_hi, vth_lo in place of vth; sends -1, 0, 1
+    "sigma"             nothing; sends the sum of all it has received
+    "delta"             vth as the process holds it (Lava multiplies by 2^(spike_exp + state_exp)), spike_exp,
+                        state_exp, cum_error (0 or 1)
+    "sigma_delta"       the same and bias (as held), relu (1 ReLU, 0 identity)
+    "rf", "rf_iz"       sin_decay, cos_decay (times 2^decay_bits), decay_bits, state_exp, vth as held
 
-Projections, all with binary spikes and one step late:
+"li" is a readout, LIF with a threshold nothing reaches. Those of `GRADED` send integers, the others 0 and 1.
+
+Projections, all one step late. num_message_bits: 0 or absent, anything but 0 that is sent counts as 1; else what is
+sent multiplies the weight. port: 1 for the imaginary input of "rf" and "rf_iz", 0 or absent for any other.
 
     "dense"   weight_q [out, in]; weight_exp, num_weight_bits 1..8, sign_mode (1 mixed, 2 excitatory,
               3 inhibitory, 0 guessed from the matrix as Lava does); delay_steps [out, in] or absent
@@ -27,16 +38,14 @@ import numpy as np
 
 from neuro.errors import SimulationError
 from neuro.extend import did_you_mean
+from neuro.hardware.loihi2.models import INT32, MODELS, ONE_FOR_ALL, RESONATORS
 from neuro.hardware.loihi2.synapses import conv_shape
 from neuro.hardware.program import Population, Program, Projection
 from neuro.ir import READOUTS
 
-SPIKING = ("lif", "li")
-RANGES = {"du": (0, 4095), "dv": (0, 4096), "vth": (-(1 << 25), (1 << 25) - 1)}
-RANGES |= {"bias_mant": (-(1 << 31), (1 << 31) - 1), "bias_exp": (-31, 31)}
 MATRIX_RANGES = {"weight_exp": (-31, 31), "num_weight_bits": (1, 8), "sign_mode": (0, 3)}
 CONV_PAIRS = {"stride": 1, "padding": 0, "dilation": 1}
-INT32 = (-(1 << 31), (1 << 31) - 1)
+MESSAGE_BITS = (0, 32)
 
 
 def check(program: Program) -> None:
@@ -76,16 +85,23 @@ def _population(program: Program, population: Population) -> Iterator[str]:
     if population.model == "input":
         if population.name != program.input:
             yield f"a second input; the program's is '{program.input}'"
+        for name in ("low", "high"):
+            if population.params.get(name, np.array(0)).shape != ():
+                yield f"{name} must be a scalar, got shape {population.params[name].shape}"
+            else:
+                yield from _outside(name, population.params.get(name, np.array(0)), *INT32)
         return
-    if population.model not in SPIKING:
-        yield f"model '{population.model}' is not one of 'input', 'lif', 'li'"
+    if population.model not in MODELS:
+        yield f"model '{population.model}' is not one of 'input', {', '.join(map(repr, MODELS))}"
         return
-    for name, (low, high) in RANGES.items():
+    for name, (low, high) in MODELS[population.model].items():
         if name not in population.params:
             yield f"parameter '{name}' is missing"
             continue
         values = population.params[name]
-        if values.shape not in ((), (population.size,)):
+        if name in ONE_FOR_ALL and values.shape != ():
+            yield f"{name} must be a scalar, got shape {values.shape}"
+        elif values.shape not in ((), (population.size,)):
             yield f"{name} must be a scalar or [{population.size}], got shape {values.shape}"
         yield from _outside(name, values, low, high)
     core_of = program.placement.core_of.get(population.name)
@@ -108,7 +124,19 @@ def _projection(program: Program, projection: Projection) -> Iterator[str]:
     elif len(ends) == 2:
         if ends[1].model == "input":
             yield "ends in an input, which takes no synapses"
+        yield from _common(projection, ends[1])
         yield from KINDS[projection.kind](projection, *ends)
+
+
+def _common(projection: Projection, target: Population) -> Iterator[str]:
+    for name, (low, high) in {"num_message_bits": MESSAGE_BITS, "port": (0, 1)}.items():
+        values = projection.params.get(name, np.array(0))
+        if values.shape != ():
+            yield f"{name} must be a scalar, got shape {values.shape}"
+        else:
+            yield from _outside(name, values, low, high)
+    if projection.params.get("port", np.array(0)).any() and target.model not in RESONATORS:
+        yield f"port 1 is the imaginary input of a resonator; '{target.name}' is {target.model!r}"
 
 
 def _scalars(projection: Projection) -> Iterator[str]:

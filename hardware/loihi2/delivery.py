@@ -13,9 +13,11 @@ from neuro.hardware.loihi2.synapses import ROWS, RUNS, WRAP_24
 from neuro.jit import kernel, piece
 
 I32 = np.int32
+I64 = np.int64
 U = np.uintp  # an index that cannot be negative: the compiler drops Python's wrap-around and vectorises
 
 Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
 
 
 @kernel
@@ -73,17 +75,6 @@ def scatter_lists(net: Packed, arc: int, a: Int32, lo: int, events: Int32, begin
             a[j] = I32(a[j] + net.weight[w0 + k])
 
 
-@piece
-def scatter(net: Packed, arc: int, a: Int32, lo: int, hi: int, events: Int32, begin: int, end: int) -> None:
-    """Add the weights that events[begin:end] reach through an arc to a[lo:hi]."""
-    if net.arc_layout[arc] == ROWS:
-        scatter_rows(a, lo, hi, net.weight, net.arc_weight[arc], events, begin, end)
-    elif net.arc_layout[arc] == RUNS:
-        scatter_runs(net, arc, a, lo, events, begin, end)
-    else:
-        scatter_lists(net, arc, a, lo, events, begin, end)
-
-
 @kernel
 def fold(a: Int32, part: Int32, lo: int, hi: int, down: int, wraps: int) -> None:
     """a += part >> down (floor), or += part wrapped to 24 bits, over lo..hi-1; part is left zero."""
@@ -94,6 +85,131 @@ def fold(a: Int32, part: Int32, lo: int, hi: int, down: int, wraps: int) -> None
             value = I32(wrap(value, 24))
         a[i] = I32(a[i] + value)
         part[i] = 0
+
+
+@kernel
+def scatter_rows_graded(
+    a: Int32, lo: int, hi: int, weight: NDArray[Any], w0: int, events: Int32, payload: Int32, begin: int, end: int
+) -> None:
+    """As `scatter_rows`, each row multiplied by the event's payload."""
+    n, lo_, w0_ = U(hi - lo), U(lo), U(w0)
+    for e in range(U(begin), U(end)):
+        row, factor = w0_ + U(events[U(e)]) * n, payload[U(e)]
+        for k in range(n):
+            j = U(k)
+            a[lo_ + j] = I32(a[lo_ + j] + I32(I32(weight[row + j]) * factor))
+
+
+@kernel
+def scatter_runs_graded(
+    net: Packed, arc: int, a: Int32, lo: int, events: Int32, payload: Int32, begin: int, end: int
+) -> None:
+    """As `scatter_runs`, weights multiplied by the event's payload."""
+    sites, pointers, targets = U(net.arc_site[arc]), U(net.arc_pointer[arc]), U(net.arc_target[arc])
+    runs, lo_, w0 = U(net.arc_run[arc]), U(lo), U(net.arc_weight[arc])
+    for e in range(U(begin), U(end)):
+        i, factor = sites + U(events[U(e)]), payload[U(e)]
+        at = pointers + U(net.site[i])
+        to, of = lo_ + U(net.base_target[i]), w0 + U(net.base_weight[i])
+        for q in range(U(net.pointer[at]), U(net.pointer[at + U(1)])):
+            t, w = to + U(net.target[targets + U(q)]), of + U(net.run_weight[runs + U(q)])
+            for k in range(U(net.run_length[runs + U(q)])):
+                j = U(k)
+                a[t + j] = I32(a[t + j] + I32(I32(net.weight[w + j]) * factor))
+
+
+@kernel
+def scatter_lists_graded(
+    net: Packed, arc: int, a: Int32, lo: int, events: Int32, payload: Int32, begin: int, end: int
+) -> None:
+    """As `scatter_lists`, weights multiplied by the event's payload."""
+    pointers, targets = U(net.arc_pointer[arc]), U(net.arc_target[arc])
+    lo_, w0 = U(lo), U(net.arc_weight[arc])
+    for e in range(U(begin), U(end)):
+        i, factor = pointers + U(events[U(e)]), payload[U(e)]
+        for q in range(U(net.pointer[i]), U(net.pointer[i + U(1)])):
+            k = U(q)
+            j = lo_ + U(net.target[targets + k])
+            a[j] = I32(a[j] + I32(I32(net.weight[w0 + k]) * factor))
+
+
+@kernel
+def scatter_wide(
+    net: Packed, arc: int, part: Int64, lo: int, hi: int, events: Int32, payload: Int32, begin: int, end: int
+) -> None:
+    """Rows or lists, int32 products added up in int64: Lava's DelayDense sums so, which its right shift shows."""
+    n, lo_, w0 = U(hi - lo), U(lo), U(net.arc_weight[arc])
+    pointers, targets = U(net.arc_pointer[arc]), U(net.arc_target[arc])
+    for e in range(U(begin), U(end)):
+        source, factor = U(events[U(e)]), payload[U(e)]
+        if net.arc_layout[arc] == ROWS:
+            row = w0 + source * n
+            for k in range(n):
+                part[lo_ + U(k)] += I64(I32(I32(net.weight[row + U(k)]) * factor))
+        else:
+            i = pointers + source
+            for q in range(U(net.pointer[i]), U(net.pointer[i + U(1)])):
+                j = lo_ + U(net.target[targets + U(q)])
+                part[j] += I64(I32(I32(net.weight[w0 + U(q)]) * factor))
+
+
+@kernel
+def fold_wide(a: Int32, part: Int64, lo: int, hi: int, down: int) -> None:
+    """a += part >> down (floor) over lo..hi-1; part is left zero."""
+    for k in range(U(lo), U(hi)):
+        i = U(k)
+        a[i] = I32(a[i] + I32(part[i] >> I64(down)))
+        part[i] = 0
+
+
+@piece
+def scatter_graded(
+    net: Packed, arc: int, a: Int32, lo: int, hi: int, events: Int32, payload: Int32, begin: int, end: int
+) -> None:
+    """As `scatter`, weights multiplied by what was sent."""
+    if net.arc_layout[arc] == ROWS:
+        scatter_rows_graded(a, lo, hi, net.weight, net.arc_weight[arc], events, payload, begin, end)
+    elif net.arc_layout[arc] == RUNS:
+        scatter_runs_graded(net, arc, a, lo, events, payload, begin, end)
+    else:
+        scatter_lists_graded(net, arc, a, lo, events, payload, begin, end)
+
+
+@kernel
+def deliver_graded(
+    net: Packed,
+    arc: int,
+    a: Int32,
+    part: Int32,
+    wide: Int64,
+    lo: int,
+    hi: int,
+    events: Int32,
+    payload: Int32,
+    begin: int,
+    end: int,
+) -> None:
+    """As `deliver`, for messages that are not just spikes: payload[e] belongs to events[e]."""
+    down, wraps = net.arc_down[arc], net.arc_wrap[arc]
+    if net.arc_wide[arc]:
+        scatter_wide(net, arc, wide, lo, hi, events, payload, begin, end)
+        fold_wide(a, wide, lo, hi, down)
+    elif down > 0 or wraps == WRAP_24:
+        scatter_graded(net, arc, part, lo, hi, events, payload, begin, end)
+        fold(a, part, lo, hi, down, wraps)
+    else:
+        scatter_graded(net, arc, a, lo, hi, events, payload, begin, end)
+
+
+@piece
+def scatter(net: Packed, arc: int, a: Int32, lo: int, hi: int, events: Int32, begin: int, end: int) -> None:
+    """Add the weights that events[begin:end] reach through an arc to a[lo:hi]."""
+    if net.arc_layout[arc] == ROWS:
+        scatter_rows(a, lo, hi, net.weight, net.arc_weight[arc], events, begin, end)
+    elif net.arc_layout[arc] == RUNS:
+        scatter_runs(net, arc, a, lo, events, begin, end)
+    else:
+        scatter_lists(net, arc, a, lo, events, begin, end)
 
 
 @piece

@@ -1,20 +1,15 @@
 """Loihi 2 as Lava 0.10.0 computes it, bit for bit: the compiled loops and `run`.
 
-One step of a population, with a the sum of what its projections deliver, tz rounding toward zero and
-M = 2^23 (lava.proc.lif.models.PyLifModelBitAcc):
+One step of a population, with a the sum of what its projections deliver: neurons.py. A projection delivers in step
+t + 1 (+ delay) for what was sent in step t, s being 1 for a spike or, where messages are graded, their value:
 
-    u = once(tz(u (4095 - du) / 4096) + (a << 6))      once: u > M -> u - 2M; u <= -M -> u + 2M
-    v = clip(tz(v (4096 - dv) / 4096) + u + bias, -M + 1, M - 1)
-    spike where v > vth << 6; v = 0 there
+    dense, sparse   sum of weight s << weight_exp, or the whole sum >> -weight_exp (floor), per delay
+    conv            sum of weight s, wrapped to 24 bits in two's complement
 
-A projection delivers in step t + 1 (+ delay) for the spikes of step t:
+All of it modulo 2^32 in int32, as NumPy does it inside Lava (sums of a DelayDense with graded messages: int64 until
+they are shifted). What the parameters are: contract.py.
 
-    dense, sparse   sum of weights << weight_exp, or the whole sum >> -weight_exp (floor), per delay
-    conv            sum of weights, wrapped to 24 bits in two's complement
-
-All of it modulo 2^32 in int32, as NumPy does it inside Lava. What the parameters are: contract.py.
-
-Counters. Everything a spike causes is booked in the step in which it is sent: synapses reached, per
+Counters. A spike is a message that is not zero. Everything it causes is booked in the step in which it is sent: synapses reached, per
 target core (for inputs too); one packet per core with such a synapse, its own core included; the links
 from core to core, Manhattan distance on the mesh, none to its own. Inputs send no packets, they are
 ``injected``. Every neuron is updated in every step.
@@ -33,9 +28,21 @@ from numpy.typing import NDArray
 
 from neuro.errors import SimulationError
 from neuro.extend import did_you_mean
-from neuro.hardware.integer import decay, saturate, wrap_once
-from neuro.hardware.loihi2.delivery import deliver
+from neuro.hardware.loihi2.delivery import deliver, deliver_graded
 from neuro.hardware.loihi2.layers import CHIP
+from neuro.hardware.loihi2.models import VARIABLES, input_range
+from neuro.hardware.loihi2.neurons import (
+    LIF,
+    RF,
+    RF_IZ,
+    SIGMA,
+    TERNARY,
+    update,
+    update_resonator,
+    update_sigma,
+    update_sigma_delta,
+    update_ternary,
+)
 from neuro.hardware.loihi2.packed import Packed, names_of, pack
 from neuro.hardware.program import Program
 from neuro.hardware.trace import Counters, Trace
@@ -43,47 +50,21 @@ from neuro.jit import kernel, piece
 
 I32 = np.int32
 U = np.uintp  # as in delivery.py
-LIMIT = np.int32((1 << 23) - 1)
 U64 = np.uint64
 GATHER = U64(0x0102040810204080)
 DE_BRUIJN = U64(0x03F79D71B4CB0A89)  # every six bits of it differ from every other six
 POSITION = np.zeros(64, np.uint8)
 POSITION[[((int(DE_BRUIJN) << k) % (1 << 64)) >> 58 for k in range(64)]] = np.arange(64)
 COUNT, SUM, MAX, LAST = 0, 1, 2, 3  # neuro.ir.READOUTS
-VARIABLES = ("u", "v", "a")
+# where a variable of a model stands in `Work`: the rows of `Out.columns`
+U_ROW, V_ROW, A_ROW, W_ROW, X_ROW, B_ROW = 0, 1, 2, 3, 4, 5
+ROW = {"u": U_ROW, "v": V_ROW, "a": A_ROW, "sigma": U_ROW, "act": V_ROW, "residue": W_ROW, "error": X_ROW}
+ROW |= {"imag": U_ROW, "real": V_ROW, "a_imag": B_ROW}
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
-
-
-@kernel
-def update(
-    lo: int,
-    hi: int,
-    u: Int32,
-    v: Int32,
-    a: Int32,
-    keep_u: Int32,
-    keep_v: Int32,
-    bias: Int32,
-    threshold: Int32,
-    fired: Bytes,
-    first: int,
-) -> None:
-    """One step of neurons lo..hi-1, in place; a is consumed (left zero). fired[first + i - lo]: i spikes."""
-    ahead = U(first) - U(lo)
-    for k in range(U(lo), U(hi)):
-        i = U(k)
-        current = wrap_once(I32(decay(u[i], keep_u[i]) + I32(a[i] << 6)))
-        drift = I32(decay(v[i], keep_v[i]) + current)
-        membrane = saturate(I32(drift + bias[i]), -LIMIT, LIMIT)
-        spike = membrane > threshold[i]
-        u[i] = current
-        v[i] = I32(0) if spike else membrane
-        fired[i + ahead] = spike
-        a[i] = 0
 
 
 @kernel
@@ -155,29 +136,40 @@ def write(net: Packed, lo: int, hi: int, values: Int32, probes: Int32, t: int, b
 
 class Work(NamedTuple):
     """Room for one sample. events: spikes of all populations and steps, as places within the population;
-    those of population p in step t are events[start[p, t]:stop[p, t]]. u, v, a, part: one entry per neuron.
+    those of population p in step t are events[start[p, t]:stop[p, t]]. payload: what they carry, of populations that
+    send anything but 0 and 1. u, v, w, x: state; a, b: what arrives, b at the imaginary port; part, wide: sums on
+    their way; sent: messages of a step; one entry per neuron (w, x, b, wide, sent: none where nobody needs them).
     fired: one byte per neuron, whole blocks of 64 per population, and flags the same memory as words."""
 
     start: Int64
     stop: Int64
     events: Int32
+    payload: Int32
     u: Int32
     v: Int32
     a: Int32
     part: Int32
+    w: Int32
+    x: Int32
+    b: Int32
+    sent: Int32
+    wide: Int64
     fired: Bytes
     flags: Words
 
 
 class Out(NamedTuple):
-    """What a batch fills, zero before. columns: [3, populations], where u, v, a of each go in probes, or -1.
+    """What a batch fills, zero before. columns: [6, populations], where a variable of each (its `ROW`) goes in probes,
+    or -1. messages: [steps, batch, neurons], what graded populations send, from column[p] on.
 
     spikes: [steps, batch, neurons without inputs], or empty: not recorded. probes: [steps, batch, columns].
     scores: [batch, n]. booked: [4, batch, steps, cores], synops, spikes, packets, hops. injected: [batch, steps].
     """
 
     columns: Int64
+    column: Int64
     spikes: Bytes
+    messages: Int32
     probes: Int32
     scores: Int64
     booked: Int64
@@ -192,25 +184,81 @@ def settle(net: Packed, work: Work, out: Out, p: int, b: int, t: int, begin: int
     work.stop[p, t] = end
     book(net, lo, work.events, begin, end, out.booked, b, t)
     if out.spikes.size > 0 and p > 0:
-        for e in range(begin, end):
-            out.spikes[t, b, lo - inputs + net.flat[lo + work.events[e]]] = 1
+        if net.graded[p] == 1:
+            for e in range(begin, end):
+                out.messages[t, b, out.column[p] + net.flat[lo + work.events[e]]] = work.payload[e]
+        else:
+            for e in range(begin, end):
+                out.spikes[t, b, lo - inputs + net.flat[lo + work.events[e]]] = 1
     if p == net.output and since >= 0:
         score(net, lo, hi, work.v, work.events, begin, end, since, out.scores, b)
 
 
+@kernel
+def step_other(net: Packed, work: Work, p: int) -> None:
+    """One step of a population that is not LIF."""
+    lo, hi, first, model = net.first[p], net.first[p + 1], 64 * net.block[p], net.model[p]
+    u, v, a, sent, fired = work.u, work.v, work.a, work.sent, work.fired
+    keep_u, keep_v, bias, threshold, extra = net.keep_u, net.keep_v, net.bias, net.threshold, net.extra
+    if model == TERNARY:
+        update_ternary(lo, hi, u, v, a, keep_u, keep_v, bias, threshold, extra, sent, fired, first)
+    elif model == SIGMA:
+        update_sigma(lo, hi, u, a, sent, fired, first)
+        for i in range(lo, hi):
+            v[i] = u[i]  # a readout reads v
+    elif model == RF or model == RF_IZ:
+        resets = model == RF_IZ
+        update_resonator(lo, hi, u, v, a, work.b, keep_u, keep_v, bias, threshold, extra, resets, fired, first)
+    else:
+        update_sigma_delta(
+            *(lo, hi, u, v, work.w, work.x, a),
+            *(keep_u, keep_v, bias, threshold, extra, sent, fired, first),
+        )
+
+
 @piece
-def simulate_sample(net: Packed, work: Work, out: Out, dense: Words, depth: int, b: int) -> bool:
-    """Sample b from rest. dense: [steps, batch, words], laid out as flags. False: work.events is too short for it."""
+def step(net: Packed, work: Work, p: int, t: int) -> None:
+    """Step t, counted from 0, of a population, whose input stands in work.a (and work.b)."""
+    if net.model[p] == LIF:
+        lo, hi, first = net.first[p], net.first[p + 1], 64 * net.block[p]
+        if net.period[p] > 0 and (t + 1) % net.period[p] == net.phase[p]:
+            for i in range(lo, hi):
+                work.u[i], work.v[i] = 0, 0
+        registers = net.keep_u, net.keep_v, net.bias, net.threshold
+        update(lo, hi, work.u, work.v, work.a, *registers, work.fired, first)
+    else:
+        step_other(net, work, p)
+
+
+@kernel
+def arrive_graded(net: Packed, work: Work, arc: int, lo: int, hi: int, begin: int, end: int) -> None:
+    """What an arc brings that has payloads, or ends at an imaginary port."""
+    into = work.b if net.arc_port[arc] == 1 else work.a
+    if net.arc_graded[arc] == 1:
+        deliver_graded(net, arc, into, work.part, work.wide, lo, hi, work.events, work.payload, begin, end)
+    else:
+        deliver(net, arc, into, work.part, lo, hi, work.events, begin, end)
+
+
+@piece
+def simulate_sample(net: Packed, work: Work, out: Out, dense: Words, values: Int32, depth: int, b: int) -> bool:
+    """Sample b from rest. dense: [steps, batch, words], laid out as flags; values: [steps, batch, inputs] what a
+    graded input carries, else empty. False: work.events is too short for it."""
     steps, inputs = dense.shape[0], net.first[1]
     events, u, v, a = work.events, work.u, work.v, work.a
     for i in range(u.size):
         u[i], v[i], a[i] = 0, 0, 0
+    for i in range(work.w.size):
+        work.w[i], work.x[i], work.b[i] = 0, 0, 0
     used = 0
     for t in range(steps):
         if used + inputs > events.size:
             return False
         begin = used
         used = collect(dense[t, b], 0, net.block[1], events, used)
+        if values.size > 0:
+            for e in range(begin, used):
+                work.payload[e] = values[t, b, events[e]]
         out.injected[b, t] = used - begin
         settle(net, work, out, 0, b, t, begin, used, t - depth)
     for s in range(net.stage.size - 1):
@@ -221,24 +269,37 @@ def simulate_sample(net: Packed, work: Work, out: Out, dense: Words, depth: int,
                     source, then = net.arc_source[arc], t - net.arc_lag[arc]
                     if then >= 0 and work.stop[source, then] > work.start[source, then]:
                         begin, end = work.start[source, then], work.stop[source, then]
-                        deliver(net, arc, a, work.part, lo, hi, events, begin, end)
-                write(net, lo, hi, a, out.probes, t, b, out.columns[2, p])
-                update(lo, hi, u, v, a, net.keep_u, net.keep_v, net.bias, net.threshold, work.fired, 64 * net.block[p])
-                write(net, lo, hi, u, out.probes, t, b, out.columns[0, p])
-                write(net, lo, hi, v, out.probes, t, b, out.columns[1, p])
+                        if net.arc_graded[arc] + net.arc_port[arc] > 0:
+                            arrive_graded(net, work, arc, lo, hi, begin, end)
+                        else:
+                            deliver(net, arc, a, work.part, lo, hi, events, begin, end)
+                write(net, lo, hi, a, out.probes, t, b, out.columns[A_ROW, p])
+                if work.w.size > 0:
+                    write(net, lo, hi, work.b, out.probes, t, b, out.columns[B_ROW, p])
+                step(net, work, p, t)
+                if work.w.size > 0:
+                    write(net, lo, hi, work.w, out.probes, t, b, out.columns[W_ROW, p])
+                    write(net, lo, hi, work.x, out.probes, t, b, out.columns[X_ROW, p])
+                write(net, lo, hi, u, out.probes, t, b, out.columns[U_ROW, p])
+                write(net, lo, hi, v, out.probes, t, b, out.columns[V_ROW, p])
                 if used + hi - lo > events.size:
                     return False
                 begin = used
                 used = collect(work.flags, net.block[p], net.block[p + 1], events, used)
+                if net.graded[p] == 1:
+                    for e in range(begin, used):
+                        work.payload[e] = work.sent[lo + events[e]]
                 settle(net, work, out, p, b, t, begin, used, t - depth)
     return True
 
 
 @kernel
-def simulate_samples(net: Packed, work: Work, out: Out, dense: Words, depth: int, begin: int, end: int) -> int:
+def simulate_samples(
+    net: Packed, work: Work, out: Out, dense: Words, values: Int32, depth: int, begin: int, end: int
+) -> int:
     """Samples begin..end-1 of a batch; returns the first that work.events is too short for, or end."""
     for b in range(begin, end):
-        if not simulate_sample(net, work, out, dense, depth, b):
+        if not simulate_sample(net, work, out, dense, values, depth, b):
             return b
     return end
 
@@ -248,20 +309,29 @@ def work_of(net: Packed, steps: int, capacity: int) -> Work:
     populations, neurons = net.first.size - 1, int(net.first[-1])
     start, stop = (np.zeros((populations, steps), np.int64) for _ in range(2))
     u, v, a, part = (np.zeros(neurons, np.int32) for _ in range(4))
+    others = neurons if net.graded.any() or (net.model != LIF).any() else 0
+    w, x, b, sent = (np.zeros(others, np.int32) for _ in range(4))
+    wide = np.zeros(neurons if net.arc_wide.any() else 0, np.int64)
+    payload = np.zeros(capacity if net.graded.any() else 0, np.int32)
     flags = np.zeros(8 * int(net.block[-1]), np.uint64)
-    return Work(start, stop, np.zeros(capacity, np.int32), u, v, a, part, flags.view(np.uint8), flags)
+    events = np.zeros(capacity, np.int32)
+    return Work(start, stop, events, payload, u, v, a, part, w, x, b, sent, wide, flags.view(np.uint8), flags)
 
 
-def _simulate(net: Packed, out: Out, dense: Words, depth: int, pieces: Iterator[tuple[int, int]]) -> None:
+def _simulate(
+    net: Packed, out: Out, dense: Words, values: Int32, depth: int, pieces: Iterator[tuple[int, int]]
+) -> None:
     """Samples begin..end-1 of each piece, until none is left; with more room where there was too little."""
     steps = dense.shape[0]
     work = work_of(net, steps, max(1 << 16, 4 * int(net.first[-1])) + 1)
     for piece_begin, end in pieces:
         begin = piece_begin
         while begin < end:
-            begin = simulate_samples(net, work, out, dense, depth, begin, end)
+            begin = simulate_samples(net, work, out, dense, values, depth, begin, end)
             if begin < end:
-                for counted in (out.spikes[:, begin : begin + 1], out.scores[begin], out.booked[:, begin]):
+                for counted in (out.spikes[:, begin : begin + 1], out.messages[:, begin : begin + 1]):
+                    counted[...] = 0
+                for counted in (out.scores[begin], out.booked[:, begin]):
                     counted[...] = 0  # what the broken-off sample has left there
                 work = work_of(net, steps, 2 * work.events.size)
 
@@ -283,12 +353,13 @@ def _in_threads(threads: int, batch: int, work: Callable[[Iterator[tuple[int, in
         other.result()
 
 
-def _check_dense(dense: Bytes, inputs: int) -> None:
-    """Kernels trust what they are given; anything but 0 and 1 would make them write out of bounds."""
+def _check_dense(dense: NDArray[Any], inputs: int, low: int, high: int) -> None:
+    """Kernels trust what they are given."""
     if dense.ndim != 3 or dense.shape[2] != inputs or 0 in dense.shape:
         raise SimulationError(f"dense must be [steps, batch, {inputs}], none of them 0, got shape {dense.shape}")
-    if dense.dtype.kind not in "bui" or int(dense.min()) < 0 or int(dense.max()) > 1:
-        raise SimulationError(f"dense must hold integers 0 and 1, got {dense.dtype} {dense.min()}..{dense.max()}")
+    if dense.dtype.kind not in "bui" or int(dense.min()) < low or int(dense.max()) > high:
+        held = "0 and 1" if (low, high) == (0, 1) else f"{low}..{high}"
+        raise SimulationError(f"dense must hold integers {held}, got {dense.dtype} {dense.min()}..{dense.max()}")
 
 
 def _threads() -> int:
@@ -298,52 +369,68 @@ def _threads() -> int:
 
 def run(
     program: Program,
-    dense: Bytes,
+    dense: NDArray[Any],
     probes: tuple[tuple[str, str], ...] = (),
     record_spikes: bool = True,
 ) -> Trace:
     """Simulate a batch, samples in parallel threads (NUMBA_NUM_THREADS, default: the processors at hand).
 
-    dense: uint8[steps, batch, inputs] of 0 and 1; runs for steps + program.depth steps, silent at the end.
-    probes: (population, "u" | "v" | "a"), a being what arrives before << 6. Without ``record_spikes`` the
-    trace has no spikes, only counters, scores and probes.
+    dense: integers [steps, batch, inputs], 0 and 1 or of the input's range; runs for steps + program.depth steps,
+    silent at the end. probes: (population, variable), variables as in `models.VARIABLES`, a being what arrives
+    before it is shifted. Without ``record_spikes`` the trace has no spikes, only counters, scores and probes;
+    those of a population that sends graded messages are int32.
 
     Raises:
         SimulationError: the program breaks the contract, dense is not that, or a probe does not exist.
     """
     net = pack(program)
     names = names_of(program)
-    _check_dense(dense, program.populations[program.input].size)
-    columns = np.full((len(VARIABLES), len(names)), -1, np.int64)
+    low, high = input_range(program.populations[program.input])
+    _check_dense(dense, program.populations[program.input].size, low, high)
+    columns = np.full((len(set(ROW.values())), len(names)), -1, np.int64)
     width = 0
     for name, variable in dict.fromkeys(probes):
         columns[_probe(program, name, variable)] = width
         width += program.populations[name].size
+    sent = [bool(g) and n != program.input for n, g in zip(names, net.graded, strict=True)]
+    sizes = [program.populations[n].size * s for n, s in zip(names, sent, strict=True)]
+    column = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     length, batch, inputs = dense.shape
     steps, neurons = length + program.depth, int(net.first[-1]) - inputs
     out = Out(
         columns=columns,
+        column=column,
         spikes=np.zeros((steps, batch, neurons) if record_spikes else (0, 0, 0), np.uint8),
+        messages=np.zeros((steps, batch, int(column[-1])) if record_spikes else (0, 0, 0), np.int32),
         probes=np.zeros((steps, batch, width), np.int32),
         scores=np.zeros((batch, program.populations[program.output].size), np.int64),
         booked=np.zeros((4, batch, steps, program.placement.cores), np.int64),
         injected=np.zeros((batch, steps), np.int64),
     )
     entered = np.zeros((steps, batch, 64 * int(net.block[1])), np.uint8)  # silence at the end, whole blocks
-    entered[:length, :, :inputs] = dense
+    values = np.zeros((0, 0, 0), np.int32)
+    if net.graded[0]:
+        values = np.zeros((steps, batch, inputs), np.int32)
+        values[:length] = dense
+        entered[:length, :, :inputs] = dense != 0
+    else:
+        entered[:length, :, :inputs] = dense
 
     dense_words, depth = entered.view(np.uint64), program.depth
-    _in_threads(min(_threads(), batch), batch, lambda pieces: _simulate(net, out, dense_words, depth, pieces))
+    _in_threads(min(_threads(), batch), batch, lambda pieces: _simulate(net, out, dense_words, values, depth, pieces))
 
-    spikes = {}
+    spikes: dict[str, NDArray[Any]] = {}
     if record_spikes:
-        spikes[program.input] = entered[:, :, :inputs]
+        spikes[program.input] = values if net.graded[0] else entered[:, :, :inputs]
         for i, name in enumerate(names[1:], 1):
-            spikes[name] = out.spikes[:, :, net.first[i] - inputs : net.first[i + 1] - inputs]
-    values = {}
+            if net.graded[i]:
+                spikes[name] = out.messages[:, :, column[i] : column[i + 1]]
+            else:
+                spikes[name] = out.spikes[:, :, net.first[i] - inputs : net.first[i + 1] - inputs]
+    probed = {}
     for name, variable in dict.fromkeys(probes):
-        column = columns[_probe(program, name, variable)]
-        values[name, variable] = out.probes[:, :, column : column + program.populations[name].size]
+        at = columns[_probe(program, name, variable)]
+        probed[name, variable] = out.probes[:, :, at : at + program.populations[name].size]
     updates = np.broadcast_to(net.updates, out.booked.shape[1:])
     synops, sent, packets, hops = out.booked
     entry = CHIP.limit("synapse_entry")  # bits
@@ -351,7 +438,7 @@ def run(
         chip=program.chip,
         dt=program.dt,
         spikes=spikes,
-        probes=values,
+        probes=probed,
         counters=Counters(synops, updates, sent, packets, hops, synops * entry // 8, out.injected),
         scores=out.scores,
     )
@@ -362,6 +449,7 @@ def _probe(program: Program, name: str, variable: str) -> tuple[int, int]:
     stateful = [n for n, p in program.populations.items() if p.model != "input"]
     if name not in stateful:
         raise SimulationError(f"no population '{name}' with a state to probe. {did_you_mean(name, stateful)}")
-    if variable not in VARIABLES:
-        raise SimulationError(f"cannot probe '{variable}' of '{name}'; a Loihi 2 neuron has {', '.join(VARIABLES)}")
-    return VARIABLES.index(variable), names_of(program).index(name)
+    known = VARIABLES[program.populations[name].model]
+    if variable not in known:
+        raise SimulationError(f"cannot probe '{variable}' of '{name}'; a Loihi 2 neuron of its kind has {', '.join(known)}")
+    return ROW[variable], names_of(program).index(name)

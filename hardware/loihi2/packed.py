@@ -12,7 +12,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
+from neuro.hardware.loihi2 import neurons
 from neuro.hardware.loihi2.contract import check
+from neuro.hardware.loihi2.models import graded
 from neuro.hardware.loihi2.synapses import Arc, Order, arcs, fan, order_of, sum_pairs
 from neuro.hardware.program import Population, Program
 from neuro.ir import READOUTS
@@ -20,6 +22,15 @@ from neuro.ir import READOUTS
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
+REGISTERS = ("keep_u", "keep_v", "bias", "threshold", "extra")
+MODELS = {
+    **dict.fromkeys(("input", "lif", "li", "lif_reset"), neurons.LIF),
+    "ternary_lif": neurons.TERNARY,
+    "sigma": neurons.SIGMA,
+    **dict.fromkeys(("delta", "sigma_delta"), neurons.SIGMA_DELTA),
+    "rf": neurons.RF,
+    "rf_iz": neurons.RF_IZ,
+}
 
 class Packed(NamedTuple):
     """Populations are numbered with the input first, neurons through all of them.
@@ -27,10 +38,13 @@ class Packed(NamedTuple):
     first: int64[populations + 1], first neuron of each. block: likewise, in blocks of 64 flags.
     stage: int64[stages + 1], first population of each. output, readout: numbers.
     flat: neuron -> row-major index within its population.
-    keep_u, keep_v, bias, threshold: per neuron, v keeps keep_v / 4096 of itself each step.
+    model: of `neurons`, per population. graded: 1 where it sends anything but 0 and 1. period, phase: the steps,
+    counted from 1, before which u and v are zeroed; period 0: none.
+    keep_u, keep_v, bias, threshold, extra: per neuron, see `registers`; v keeps keep_v / 4096 of itself each step.
 
     arc: int64[populations + 1], first arc into each. The arc_* arrays have one entry per arc: source,
-    lag, layout, down, wrap as in `synapses.Arc`, and where its part of each array below begins.
+    lag, layout, down, wrap as in `synapses.Arc`; graded: 1 where weights are multiplied by what is sent; wide: 1
+    where the sum of a step is an int64; port; and where its part of each array below begins.
 
     core, packets, hops: per neuron, its core (-1: input) and what one of its spikes sends.
     fan: int64[neurons + 1] into fan_core, fan_synapses: synapses per target core that a spike reaches.
@@ -43,16 +57,24 @@ class Packed(NamedTuple):
     output: int
     readout: int
     flat: Int32
+    model: Int64
+    graded: Int64
+    period: Int64
+    phase: Int64
     keep_u: Int32
     keep_v: Int32
     bias: Int32
     threshold: Int32
+    extra: Int32
     arc: Int64
     arc_source: Int64
     arc_lag: Int64
     arc_layout: Int64
     arc_down: Int64
     arc_wrap: Int64
+    arc_graded: Int64
+    arc_wide: Int64
+    arc_port: Int64
     arc_weight: Int64
     arc_site: Int64
     arc_pointer: Int64
@@ -99,8 +121,8 @@ def _pack(program: Program) -> Packed:
     names = names_of(program)
     populations = [program.populations[n] for n in names]
     orders = {p.name: order_of(p, program.into(p.name)) for p in populations}
-    registers = [
-        np.concatenate(parts) for parts in zip(*(neurons(p, orders[p.name].flat) for p in populations), strict=True)
+    columns = [
+        np.concatenate(parts) for parts in zip(*(registers(p, orders[p.name].flat) for p in populations), strict=True)
     ]
     return Packed(
         first=_offsets([p.size for p in populations]),
@@ -109,7 +131,10 @@ def _pack(program: Program) -> Packed:
         output=names.index(program.output),
         readout=READOUTS.index(program.readout),
         flat=np.concatenate([orders[n].flat for n in names]).astype(np.int32),
-        **dict(zip(("keep_u", "keep_v", "bias", "threshold"), registers, strict=True)),
+        model=np.array([MODELS[p.model] for p in populations], np.int64),
+        graded=np.array([graded(p) for p in populations], np.int64),
+        **_resets(populations),
+        **dict(zip(REGISTERS, columns, strict=True)),
         **_arcs(program, names, orders),
         **_traffic(program, names, orders),
     )
@@ -133,15 +158,38 @@ def _wrapped(values: Int64) -> Int32:
     return values.astype(np.int64).astype(np.int32)  # modulo 2^32, as Lava's int32
 
 
-def neurons(population: Population, flat: Int64) -> tuple[Int32, Int32, Int32, Int32]:
-    """keep_u, keep_v, bias, threshold of a population's neurons, in the order given by ``flat``."""
-    if population.model == "input":
-        nothing = np.zeros(population.size, np.int32)
-        return nothing, nothing, nothing, nothing
-    p = {name: np.broadcast_to(values, population.size)[flat] for name, values in population.params.items()}
-    exponent = p["bias_exp"]
-    bias = (p["bias_mant"] << np.maximum(exponent, 0)) >> np.maximum(-exponent, 0)
-    return _wrapped(4095 - p["du"]), _wrapped(4096 - p["dv"]), _wrapped(bias), _wrapped(p["vth"] << 6)
+def registers(population: Population, flat: Int64) -> tuple[Int32, ...]:
+    """`REGISTERS` of a population's neurons, in the order given by ``flat``: what `neurons` takes of them.
+
+    LIF and its kin: threshold (of a ternary one the upper), extra the lower threshold. Sigma-delta: keep_u left
+    shift of the input, keep_v flags, extra right shift of the output. Resonators: keep_u cosine, keep_v sine, bias
+    left shift of the input, extra decay_bits.
+    """
+    nothing = np.zeros(population.size, np.int64)
+    p = {n: np.broadcast_to(values, population.size)[flat] for n, values in population.params.items()}
+    if population.model in ("input", "sigma"):
+        found = (nothing, nothing, nothing, nothing, nothing)
+    elif population.model in ("delta", "sigma_delta"):
+        flags = neurons.CUMULATIVE * p["cum_error"]
+        shift, bias = p["spike_exp"] + p["state_exp"], nothing
+        if population.model == "sigma_delta":
+            flags = flags + neurons.INTEGRATES + neurons.RELU * p["relu"]
+            shift, bias = nothing, p["bias"]
+        found = (shift, flags, bias, p["vth"], p["state_exp"])
+    elif population.model in ("rf", "rf_iz"):
+        found = (p["cos_decay"], p["sin_decay"], p["state_exp"], p["vth"], p["decay_bits"])
+    else:
+        exponent = p["bias_exp"]
+        bias = (p["bias_mant"] << np.maximum(exponent, 0)) >> np.maximum(-exponent, 0)
+        high, low = (p["vth_hi"], p["vth_lo"]) if population.model == "ternary_lif" else (p["vth"], nothing)
+        found = (4095 - p["du"], 4096 - p["dv"], bias, high << 6, low << 6)
+    return tuple(_wrapped(values) for values in found)
+
+
+def _resets(populations: list[Population]) -> dict[str, Int64]:
+    interval = np.array([int(p.params.get("reset_interval", np.array(0))) for p in populations], np.int64)
+    offset = np.array([int(p.params.get("reset_offset", np.array(0))) for p in populations], np.int64)
+    return {"period": interval, "phase": offset % np.maximum(interval, 1)}
 
 
 def _arcs(program: Program, names: list[str], orders: dict[str, Order]) -> dict[str, Any]:
@@ -170,7 +218,7 @@ def _arcs(program: Program, names: list[str], orders: dict[str, Order]) -> dict[
     return {
         "arc": np.array(begins, np.int64),
         "arc_source": np.array([source for source, _ in found], np.int64),
-        **{f"arc_{n}": scalars(n) for n in ("lag", "layout", "down", "wrap")},
+        **{f"arc_{n}": scalars(n) for n in ("lag", "layout", "down", "wrap", "graded", "wide", "port")},
         **{f"arc_{n}": starts(n) for n in ("weight", "site", "pointer", "target")},
         "arc_run": starts("run_weight"),
         "weight": weight,

@@ -17,11 +17,12 @@ so that a tap's output channels lie side by side.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from neuro.hardware.loihi2.models import graded
 from neuro.hardware.program import Population, Projection
 
 IntArray = NDArray[np.int64]
@@ -55,7 +56,8 @@ class Arc:
     """Synapses of one lag. weight: flat integers, already shifted left where the exponent is positive.
 
     down: right shift of the sum of each step (0 or -weight_exp). wrap: WRAP_24 where the sum of each step
-    may leave 24 bits. site, base_weight, base_target: per source neuron. pointer: into the runs of a site
+    may leave 24 bits. graded: 1 where weights are multiplied by what is sent. wide: 1 where the sum of a step is an
+    int64 of int32 products, as Lava's DelayDense has it. port: of the target. site, base_weight, base_target: per source neuron. pointer: into the runs of a site
     (RUNS) or the synapses of a source neuron (LISTS).
     """
 
@@ -64,6 +66,9 @@ class Arc:
     weight: IntArray
     down: int = 0
     wrap: int = NO_WRAP
+    graded: int = 0
+    wide: int = 0
+    port: int = 0
     site: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     base_weight: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     base_target: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -218,9 +223,17 @@ def _conv_arc(projection: Projection, source: Population, target: Population, or
 
 def arcs(projection: Projection, source: Population, target: Population, orders: tuple[Order, Order]) -> list[Arc]:
     """The arcs of one projection, with neurons in the order of (source, target)."""
+    multiplies = graded(source) and int(projection.params.get("num_message_bits", np.array(0))) > 0
+    port = int(projection.params.get("port", np.array(0)))
     if projection.kind == "conv":
-        return [_conv_arc(projection, source, target, orders)]
-    return _matrix_arcs(projection, *orders)
+        found = [_conv_arc(projection, source, target, orders)]
+        if multiplies:  # what is sent has no bound
+            found = [replace(a, wrap=WRAP_24) for a in found]
+        wide = False
+    else:
+        found = _matrix_arcs(projection, *orders)
+        wide = projection.kind == "dense" and "delay_steps" in projection.params and found[0].down > 0 if found else False
+    return [replace(a, graded=int(multiplies), wide=int(multiplies and wide), port=port) for a in found]
 
 
 def fan(

@@ -7,7 +7,7 @@ import pytest
 from axon_vectors import batches, differences
 
 from neuro.hardware.loihi2.kernels import update
-from neuro.hardware.loihi2.packed import neurons
+from neuro.hardware.loihi2.packed import registers
 from neuro.hardware.program import Population
 
 NAMES = ("du", "dv", "vth", "bias_mant", "bias_exp")
@@ -16,14 +16,15 @@ NAMES = ("du", "dv", "vth", "bias_mant", "bias_exp")
 def replay(batch):
     """u, v, s [T, n] of the compiled update, from the batch's initial state and input."""
     steps, n = batch["inp"].shape
-    registers = neurons(Population("lif", "lif", "lif", (n,), {name: batch[name] for name in NAMES}), np.arange(n))
+    given = {name: batch[name] for name in NAMES}
+    keep_u, keep_v, bias, threshold, _ = registers(Population("lif", "lif", "lif", (n,), given), np.arange(n))
     u = batch.get("u0", np.zeros(n)).astype(np.int32)
     v = batch.get("v0", np.zeros(n)).astype(np.int32)
     fired = np.zeros(n, np.uint8)
     out = np.zeros((3, steps, n), np.int64)
     for t in range(steps):
         a = batch["inp"][t].astype(np.int32)
-        update(0, n, u, v, a, *registers, fired, 0)
+        update(0, n, u, v, a, keep_u, keep_v, bias, threshold, fired, 0)
         assert not a.any()
         out[:, t] = u, v, fired
     return out

@@ -18,8 +18,10 @@ SILENT = {"du": 4095, "dv": 0, "vth": 131071, "bias_mant": 0, "bias_exp": 0}
 
 
 def arrivals(kind, weight_q, params, s_in, source, target):
-    """a [T, n] that one projection delivers for input s_in [T, *source]; any non-zero input is a spike."""
-    populations = [Population("in", "in", "input", source), Population("out", "out", "li", target, SILENT)]
+    """a [T, n] that one projection delivers for input s_in [T, *source]; without message bits whatever is not zero
+    is a spike."""
+    between = {"low": s_in.min(), "high": s_in.max()} if s_in.min() < 0 or s_in.max() > 1 else {}
+    populations = [Population("in", "in", "input", source, between), Population("out", "out", "li", target, SILENT)]
     program = Program(
         chip="loihi2",
         dt=1e-3,
@@ -32,18 +34,13 @@ def arrivals(kind, weight_q, params, s_in, source, target):
         readout="sum",
         placement=Placement({"out": np.zeros(populations[1].size, int)}, np.zeros((1, 2), int)),
     )
-    dense = (s_in != 0).astype(np.uint8).reshape(len(s_in), 1, -1)
+    dense = s_in.reshape(len(s_in), 1, -1)
     return run(program, dense, (("out", "a"),)).probes["out", "a"][:, 0]
-
-
-def binary(batch):
-    if batch["num_message_bits"] > 0:
-        pytest.skip(f"graded spikes ({int(batch['num_message_bits'])} message bits) are not simulated yet")
 
 
 def matrix(batch, keep):
     """(kind, weight_q, params) with the synapses in ``keep``, None for all of a dense matrix."""
-    params = {n: batch[n] for n in ("weight_exp", "num_weight_bits")} | {"sign_mode": MODES[str(batch["sign_mode"])]}
+    params = {n: batch[n] for n in ("weight_exp", "num_weight_bits", "num_message_bits")} | {"sign_mode": MODES[str(batch["sign_mode"])]}
     delays = {"delay_steps": batch["delays"]} if "delays" in batch else {}
     if delays:
         assert batch["delays"].max() <= batch["max_delay"]
@@ -69,7 +66,6 @@ def test_weights_after_truncation(kind, batch):
 
 @pytest.mark.parametrize(("kind", "batch"), MATRICES)
 def test_arrivals(kind, batch):
-    binary(batch)
     n_out, n_in = batch["weights"].shape
     projection = matrix(batch, None if kind == "dense" else batch["weights"] != 0)
     assert not differences("a_out", arrivals(*projection, batch["s_in"], (n_in,), (n_out,)), batch["a_out"])
@@ -78,9 +74,8 @@ def test_arrivals(kind, batch):
 @pytest.mark.parametrize("batch", batches("loihi/lava_conv_edge.npz"))
 def test_convolution(batch):
     """Lava convolves (x, y, channel) with a flipped kernel; torch and we correlate (channel, height, width)."""
-    binary(batch)
     weight_q = batch["weight"][:, ::-1, ::-1].transpose(0, 3, 2, 1)
-    params = {n: batch[n][::-1] for n in ("stride", "padding", "dilation")} | {"groups": batch["groups"]}
+    params = {n: batch[n][::-1] for n in ("stride", "padding", "dilation")} | {n: batch[n] for n in ("groups", "num_message_bits")}
     s_in, a_out = (batch[n].transpose(0, 3, 2, 1) for n in ("s_in", "a_out"))
     ours = arrivals("conv", weight_q, params, s_in, s_in.shape[1:], a_out.shape[1:])
     assert not differences("a_out", ours, a_out.reshape(len(a_out), -1))
