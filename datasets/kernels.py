@@ -212,9 +212,12 @@ def fill(
     duration: float,
     seed: np.uint64,
     epoch: np.uint64,
+    high: int,
     dense: NDArray[np.uint8],
 ) -> None:
-    """Bin recordings indices[first:last] into dense uint8[steps, batch, channels], augmented if active."""
+    """Bin recordings indices[first:last] into dense uint8[steps, batch, channels], zero before, augmented if active.
+
+    Events of a step and channel are counted up to ``high``, 1..255."""
     steps = dense.shape[0]
     p = np.zeros(N_PARAMETERS, np.float64)
     field = np.zeros((2, height, width), np.float64)
@@ -223,8 +226,8 @@ def fill(
         if not active:
             for i in range(start, stop):
                 step = math.floor(np.float64(times[i]) * _ULP / dt)
-                if step < steps:
-                    dense[np.int64(step), column, channels[i]] = 1
+                if step < steps and dense[np.int64(step), column, channels[i]] < high:
+                    dense[np.int64(step), column, channels[i]] += 1
             continue
         key = key_of(seed, epoch, np.uint64(indices[column]))
         draw(key, amounts, duration, height, width, p)
@@ -235,8 +238,8 @@ def fill(
             t, channel = _move(np.float64(times[i]), np.int64(channels[i]), random, p, field, planar)
             if channel >= 0:
                 step = math.floor(np.float64(t) * _ULP / dt)
-                if step < steps:
-                    dense[np.int64(step), column, channel] = 1
+                if step < steps and dense[np.int64(step), column, channel] < high:
+                    dense[np.int64(step), column, channel] += 1
 
 
 @routine

@@ -53,11 +53,12 @@ def arrays(
     start: int = 0,
     prefetch: bool = False,
     threads: int = 1,
+    high: int = 1,
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     """(uint8[steps, batch, *shape], labels int64[batch]) for one epoch, from batch number ``start`` on.
 
     prefetch: make the next batch in a background thread while the caller works on this one; the
-    batches are the same.
+    batches are the same. high: events of a step and channel are counted up to this.
 
     Raises:
         BadConfig: sizes that cannot be; otherwise as `neuro.datasets.transforms.batch`.
@@ -71,7 +72,7 @@ def arrays(
 
     def make(number: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         chosen = sequence[number * batch_size : (number + 1) * batch_size]
-        dense = batch(event_set, chosen, dt, steps, augment, seed=seed, epoch=epoch, threads=threads)
+        dense = batch(event_set, chosen, dt, steps, augment, seed=seed, epoch=epoch, threads=threads, high=high)
         return dense, event_set.labels[chosen]
 
     return _ahead(make, numbers) if prefetch else map(make, numbers)
@@ -91,6 +92,7 @@ def batches(
     start: int = 0,
     prefetch: bool = False,
     threads: int = 1,
+    high: int = 1,
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """`arrays` as torch tensors that share their memory: (uint8 [steps, batch, *shape], int64 [batch]).
 
@@ -111,6 +113,7 @@ def batches(
         start=start,
         prefetch=prefetch,
         threads=threads,
+        high=high,
     )
     return ((torch_module.from_numpy(x), torch_module.from_numpy(labels)) for x, labels in found)
 

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from neuro.datasets import kernels
 from neuro.errors import BadConfig
-from neuro.events import LARGEST, MAX_DENSE_BYTES, EventSet
+from neuro.events import LARGEST, LARGEST_COUNT, MAX_DENSE_BYTES, EventSet
 
 PLANAR = ("shift", "jitter", "rotation", "scale", "stretch", "shear", "elastic", "flip")
 LINEAR = ("channel_shift", "channel_jitter")
@@ -147,20 +147,23 @@ def batch(
     seed: int = 0,
     epoch: int = 0,
     threads: int = 1,
+    high: int = 1,
 ) -> NDArray[np.uint8]:
-    """Dense uint8[steps, batch, *shape] of 0 and 1, as `EventSet.batch`, augmented on the way.
+    """Dense uint8[steps, batch, *shape], as `EventSet.batch`, augmented on the way: events counted up to ``high``.
 
     The recording's index in event_set goes into the hash, so any batch, order and number of threads
     gives it the same augmentation.
 
     Raises:
-        BadConfig: dt, steps, seed or an index that cannot be; an augmentation the shape has no place
+        BadConfig: dt, steps, seed, high or an index that cannot be; an augmentation the shape has no place
             for; a result beyond `MAX_DENSE_BYTES`.
     """
     chosen = _chosen(event_set, indices)
     n = math.prod(event_set.shape)
     if not isinstance(steps, (int, np.integer)) or not 0 < steps <= LARGEST or not (math.isfinite(dt) and dt > 0):
         raise BadConfig(f"steps and dt must be positive, got {steps!r} and {dt!r}")
+    if not isinstance(high, (int, np.integer)) or not 1 <= high <= LARGEST_COUNT:
+        raise BadConfig(f"high must lie in 1..{LARGEST_COUNT}, got {high!r}")
     if steps * len(chosen) * n > MAX_DENSE_BYTES:
         raise BadConfig(
             f"{steps} steps x {len(chosen)} recordings x {n} channels is more than {MAX_DENSE_BYTES} bytes. "
@@ -178,7 +181,7 @@ def batch(
         with np.errstate(over="ignore"):  # the hash wraps on purpose; numpy says so when jit is off
             kernels.fill(
                 times, channels, offsets, chosen, first, last, float(dt),
-                amounts, active, planar, height, width, duration, seed_, epoch_, dense,
+                amounts, active, planar, height, width, duration, seed_, epoch_, int(high), dense,
             )
 
     if len(cuts) == 2:

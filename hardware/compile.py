@@ -10,7 +10,7 @@ from neuro.extend import did_you_mean
 from neuro.hardware.chip import Chip
 from neuro.hardware.program import Program
 from neuro.hardware.target import Target, load_target
-from neuro.ir import Network
+from neuro.ir import Input, Network
 
 
 def compile(network: Network, chip: str = "loihi2", **options: Any) -> Program:  # the public name
@@ -56,6 +56,12 @@ def _check_nodes(target: Target, network: Network) -> None:
         + ", ".join(sorted(kind.__name__ for kind in target.supports))
         for name, node in network.nodes.items()
         if type(node) not in target.supports
+    ]
+    bad += [
+        f"'{name}' counts up to {node.high} in a step, {target.name} takes "
+        + ("spikes, 0 or 1: use a shorter dt and high=1" if target.high == 1 else f"at most {target.high}: lower high")
+        for name, node in network.nodes.items()
+        if isinstance(node, Input) and node.high > target.high
     ]
     if bad:
         raise UnsupportedNode(f"{target.name} cannot hold this network", bad)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.errors import SimulationError
-from neuro.events import Events
+from neuro.events import Events, count_events
 from neuro.extend import did_you_mean
 from neuro.hardware.program import Program
 from neuro.hardware.target import load_target
@@ -174,19 +174,8 @@ class _Recordings:
         n = program.populations[program.input].size
         dense = np.zeros((self.steps, end - begin, n), np.uint8)
         for column, events in enumerate(self.events[begin:end]):
-            _count(dense[:, column], events, program.high)
+            count_events(dense[:, column], events.t, events.x, program.high)
         return dense
-
-
-def _count(dense: NDArray[np.uint8], events: Events, high: int) -> None:
-    """Events per step and channel, at most ``high``."""
-    if high == 1:
-        dense[events.t, events.x] = 1
-        return
-    counts = np.zeros(dense.shape, np.int64)
-    np.add.at(counts, (events.t, events.x), 1)
-    np.minimum(counts, high, out=counts)
-    dense[...] = counts
 
 
 def _as_list(inputs: object) -> list[Any]:

@@ -61,6 +61,7 @@ class Target:
     supports: node type -> one line on how the chip holds it; what is missing here is refused by name.
     oracles: name -> `Oracle`; the first is asked where none is named. exporters: formats that `deploy` writes for
     this chip. membrane: the variable that is drawn beside the float network's membrane, or "" for none.
+    high: the largest value of an input channel in a step that it takes, 1 where only spikes enter.
     """
 
     chip: Chip
@@ -70,6 +71,7 @@ class Target:
     oracles: Mapping[str, Oracle] = field(default_factory=dict)
     exporters: tuple[str, ...] = ()
     membrane: str = "v"
+    high: int = 1
 
     @property
     def name(self) -> str:

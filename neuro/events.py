@@ -19,6 +19,7 @@ from neuro.errors import BadEventFile
 Shape = tuple[int, ...]
 
 LARGEST = np.iinfo(np.int32).max  # of steps and of channels: both are held as int32
+LARGEST_COUNT = 255  # of events in a step and channel: dense arrays are bytes
 MAX_DENSE_BYTES = 1 << 32  # a dense array beyond 4 GiB is a mistake in units
 
 
@@ -60,7 +61,7 @@ def step_of(times: NDArray[Any], dt: float) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, eq=False)
 class Events:
-    """One sample on the step grid. Several events in one (step, channel) count as one spike.
+    """One sample on the step grid. Several events in one (step, channel) are one spike, unless they are counted.
 
     t: int32[n] step of each event, sorted. x: int32[n] flat channel (row-major index into shape).
     shape: of one step. steps: number of steps. dt: seconds per step.
@@ -94,14 +95,15 @@ class Events:
             column.setflags(write=False)
             object.__setattr__(self, name, column)
 
-    def to_dense(self) -> NDArray[np.uint8]:
-        """uint8[steps, *shape] of 0 and 1.
+    def to_dense(self, high: int = 1) -> NDArray[np.uint8]:
+        """uint8[steps, *shape]: events per step and channel, at most ``high`` (1..255); 1 for spikes, 0 and 1.
 
         Raises:
-            BadEventFile: it would hold more than `MAX_DENSE_BYTES`.
+            BadEventFile: it would hold more than `MAX_DENSE_BYTES`; ``high`` is not in 1..255.
         """
+        _check_high(high)
         dense = _dense(self.steps, 1, self.shape)
-        dense[self.t, 0, self.x] = 1
+        count_events(dense[:, 0], self.t, self.x, high)
         return dense.reshape(self.steps, *self.shape)
 
     @classmethod
@@ -126,6 +128,20 @@ class Events:
             raise BadEventFile("events cannot be read", bad)
         t, x = np.nonzero(array.reshape(array.shape[0], -1))
         return cls(t, x, array.shape[1:], array.shape[0], dt)  # type: ignore[arg-type]  # int64 becomes int32
+
+
+def count_events(dense: NDArray[np.uint8], t: NDArray[Any], x: NDArray[Any], high: int) -> None:
+    """Fill dense [steps, n], zero before, with the events (t, x) of each step and channel, at most ``high``."""
+    if high == 1:
+        dense[t, x] = 1
+        return
+    at, counts = np.unique(t.astype(np.int64) * dense.shape[1] + x, return_counts=True)
+    dense[at // dense.shape[1], at % dense.shape[1]] = np.minimum(counts, high)
+
+
+def _check_high(high: object) -> None:
+    if not isinstance(high, (int, np.integer)) or isinstance(high, bool) or not 1 <= high <= LARGEST_COUNT:
+        raise BadEventFile(f"high must be a whole number in 1..{LARGEST_COUNT}, got {high!r}")
 
 
 def _dense(steps: int, batch: int, shape: Shape) -> NDArray[np.uint8]:
@@ -246,19 +262,23 @@ class EventSet:
         t, channels = self._binned(index, dt, steps)
         return Events(t, channels, self.shape, steps, dt)  # type: ignore[arg-type]  # int64 becomes int32
 
-    def batch(self, indices: Sequence[int] | NDArray[np.int64], dt: float, steps: int) -> NDArray[np.uint8]:
-        """Dense uint8[steps, batch, *shape] of 0 and 1 for some recordings only.
+    def batch(
+        self, indices: Sequence[int] | NDArray[np.int64], dt: float, steps: int, high: int = 1
+    ) -> NDArray[np.uint8]:
+        """Dense uint8[steps, batch, *shape] for some recordings only: events counted up to ``high`` (1..255),
+        what `neuro.ir.Input.high` of the network says; 1 for spikes, 0 and 1.
 
         Raises:
-            BadEventFile: as `events`; more than `MAX_DENSE_BYTES` at once.
+            BadEventFile: as `events`; more than `MAX_DENSE_BYTES` at once; ``high`` is not in 1..255.
         """
+        _check_high(high)
         bad = _grid_problems(self.shape, steps, dt)
         if bad:
             raise BadEventFile("events cannot be binned", bad)
         dense = _dense(steps, len(indices), self.shape)
         for column, index in enumerate(indices):
             t, channels = self._binned(int(index), dt, steps)
-            dense[t, column, channels] = 1
+            count_events(dense[:, column], t, channels, high)
         return dense.reshape(steps, len(indices), *self.shape)
 
     def _binned(self, index: int, dt: float, steps: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:

@@ -8,9 +8,9 @@ Time. At step t every node is evaluated in topological order, so a feed-forward 
 step. An edge that closes a loop (found by a depth-first walk from the inputs, edges in declared
 order) delivers what its source sent one step earlier; `Network.feedback` lists these edges.
 
-Spikes are 0 or 1, held for one step. A neuron fires when v > v_threshold, strictly, after the
-update; then ``reset`` says what happens: ``"hard"`` sets v = v_reset, ``"subtract"`` takes
-v_threshold off v.
+Spikes are 0 or 1, held for one step; an input may count (``Input.high``), a `QuantisedReLU` sends levels.
+A neuron fires when v > v_threshold, strictly, after the update; then ``reset`` says what happens:
+``"hard"`` sets v = v_reset, ``"subtract"`` takes v_threshold off v.
 
 State starts at zero: v = i = 0, and before step 0 every input, neuron and delay has sent zero. What a
 node without state has sent then follows from that (an Affine its bias), so it does not matter which
@@ -51,13 +51,29 @@ from neuro.node import (
     one_of,
     too_large,
 )
-from neuro.stateless import READOUTS, Affine, AvgPool2d, Conv2d, Delay, Flatten, Input, Linear, Output, Scale, SumPool2d
+from neuro.stateless import (
+    MAX_HIGH,
+    READOUTS,
+    Affine,
+    AvgPool2d,
+    Conv2d,
+    Delay,
+    Flatten,
+    Input,
+    Linear,
+    MaxPool2d,
+    Output,
+    QuantisedReLU,
+    Scale,
+    SumPool2d,
+)
 
 NODE_TYPES: Mapping[str, type[Node]] = types.MappingProxyType(
     {
         cls.__name__: cls
         for cls in (
-            *(Input, Output, Linear, Affine, Conv2d, SumPool2d, AvgPool2d, Flatten, Scale, Delay),
+            *(Input, Output, Linear, Affine, Conv2d, SumPool2d, AvgPool2d, MaxPool2d, Flatten, Scale, Delay),
+            QuantisedReLU,
             *(IF, LI, LIF, CubaLI, CubaLIF),
         )
     }
@@ -226,6 +242,7 @@ __all__ = [
     "LIF",
     "MAX_CHANNELS",
     "MAX_DELAY_STEPS",
+    "MAX_HIGH",
     "MAX_WINDOW",
     "NODE_TYPES",
     "READOUTS",
@@ -243,10 +260,12 @@ __all__ = [
     "Input",
     "IntArray",
     "Linear",
+    "MaxPool2d",
     "Network",
     "Neuron",
     "Node",
     "Output",
+    "QuantisedReLU",
     "Scale",
     "Shape",
     "SumPool2d",

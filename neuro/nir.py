@@ -15,6 +15,9 @@ reset              "hard", to v_reset, as NIR defines it; sinabs and others mean
 readout            "count" behind spiking neurons, else "sum"
 =================  ===================================================================================
 
+Not in NIR, so written as nodes of our own: MaxPool2d (kernel_size, stride, padding) and QuantisedReLU (step,
+levels). Other tools refuse a file that has one by its name. The largest value of an input channel is metadata.
+
 Not in NIR, so refused by name: node names with "/" in them, and "." alone. In NIR, but not here:
 Conv1d, I, Threshold. nir 1.0.8 itself derives a wrong shape for a convolution whose kernel has sides of
 different parity; such a file is written all the same, and ``nir.read`` wants type_check=False for it.
@@ -168,7 +171,7 @@ def _build(nodes: Mapping[str, Node], flat: FlatGraph, dt: float, rule: str, not
         batched = {n: node for n, node in nodes.items() if isinstance(node, ir.Input) and node.shape[:1] == (1,)}
         if not batched or any(len(node.shape) < 2 for node in batched.values()):
             raise
-        shorter = {n: ir.Input(node.shape[1:]) for n, node in batched.items()}
+        shorter = {n: ir.Input(node.shape[1:], node.high) for n, node in batched.items()}
         claims = [(where, names, shape[1:] if shape[0] == 1 else shape) for where, names, shape in flat.claims]
         try:
             network = Network({**nodes, **shorter}, edges, dt, rule, notes)

@@ -102,11 +102,12 @@ class Row:
 
 
 def _read_input(r: Reader) -> ir.Input:
-    return ir.Input(shape_of(r.get("shape")))
+    high = r.our_integers("high")
+    return ir.Input(shape_of(r.get("shape")), 1 if high is None else _single(high, "high"))
 
 
 def _write_input(node: ir.Input, shape: Shape, dt: float) -> tuple[Tree, Tree]:
-    return {"shape": np.array(node.shape, np.int64)}, {}
+    return {"shape": np.array(node.shape, np.int64)}, {OURS + "high": np.array(node.high)} if node.high > 1 else {}
 
 
 def _read_output(r: Reader) -> ir.Output:
@@ -223,7 +224,13 @@ def _unpacked(stored: ir.Conv2d, kernel: tuple[int, int], padding: Any, groups: 
     return node
 
 
-def _pool(cls: type[ir.SumPool2d] | type[ir.AvgPool2d]) -> Row:
+def _single(values: IntArray, what: str) -> int:
+    if values.size != 1:
+        raise FormatError(f"metadata '{OURS}{what}' must be one integer, got {values!r:.100}")
+    return int(values.item())
+
+
+def _pool(cls: type[ir.SumPool2d] | type[ir.AvgPool2d] | type[ir.MaxPool2d]) -> Row:
     names = ("kernel_size", "stride", "padding")
 
     def read(r: Reader) -> ir.Node:
@@ -256,6 +263,14 @@ def _read_scale(r: Reader) -> ir.Scale:
 
 def _write_scale(node: ir.Scale, shape: Shape, dt: float) -> tuple[Tree, Tree]:
     return {"scale": node.scale}, {}
+
+
+def _read_quantised_relu(r: Reader) -> ir.QuantisedReLU:
+    return ir.QuantisedReLU(r.number("step"), r.whole("levels"))
+
+
+def _write_quantised_relu(node: ir.QuantisedReLU, shape: Shape, dt: float) -> tuple[Tree, Tree]:
+    return {"step": node.step, "levels": np.array(node.levels, np.int64)}, {}
 
 
 def _read_delay(r: Reader) -> ir.Delay:
@@ -299,6 +314,8 @@ ROWS: dict[str, Row] = {
     "Conv2d": Row(_read_conv, _write_conv),
     "SumPool2d": _pool(ir.SumPool2d),
     "AvgPool2d": _pool(ir.AvgPool2d),
+    "MaxPool2d": _pool(ir.MaxPool2d),
+    "QuantisedReLU": Row(_read_quantised_relu, _write_quantised_relu),
     "Flatten": Row(_read_flatten, _write_flatten),
     "Scale": Row(_read_scale, _write_scale),
     "Delay": Row(_read_delay, _write_delay),

@@ -209,6 +209,21 @@ def _avg_pool(node: Node, x: Array, shape: Shape) -> Array:
     return _sum_pool(node, x, shape) / (node.kernel_size[0] * node.kernel_size[1])
 
 
+def _max_pool(node: Node, x: Array, shape: Shape) -> Array:
+    assert isinstance(node, ir.MaxPool2d)
+    y = np.full((len(x), *shape), -np.inf)  # every window sees a part of the image, so none of it stays
+    for _, _, ys, xs in _taps(node.kernel_size, (node.stride, node.padding, (1, 1)), x.shape[2:], shape[1:]):
+        at = (slice(None), slice(None), *ys)
+        y[at] = np.maximum(y[at], x[(slice(None), slice(None), *xs)])
+    return y
+
+
+def _quantised_relu(node: Node, x: Array, shape: Shape) -> Array:
+    assert isinstance(node, ir.QuantisedReLU)
+    level: Array = np.clip(np.floor(x / node.step + 0.5), 0, node.levels)
+    return node.step * level
+
+
 def _taps(
     kernel: Iterable[int], geometry: tuple[Shape, Shape, Shape], size: Shape, out: Shape
 ) -> Iterable[tuple[int, int, list[slice], list[slice]]]:
@@ -255,6 +270,8 @@ _STATELESS: dict[type[Node], Callable[[Node, Array, Shape], Array]] = {
     ir.Conv2d: _conv2d,
     ir.SumPool2d: _sum_pool,
     ir.AvgPool2d: _avg_pool,
+    ir.MaxPool2d: _max_pool,
+    ir.QuantisedReLU: _quantised_relu,
     ir.Flatten: _flatten,
     ir.Scale: _scale,
 }

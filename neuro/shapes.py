@@ -187,7 +187,7 @@ def _conv(node: Node, shape: Shape) -> tuple[Node, Shape]:
 
 
 def _pool(node: Node, shape: Shape) -> tuple[Node, Shape]:
-    assert isinstance(node, (ir.SumPool2d, ir.AvgPool2d))
+    assert isinstance(node, (ir.SumPool2d, ir.AvgPool2d, ir.MaxPool2d))
     if len(shape) != 3:
         raise ShapeMismatch(f"wants input [channel, height, width], got {shape}")
     return node, (shape[0], *_slide(shape[1:], node.kernel_size, node.stride, node.padding))
@@ -220,6 +220,8 @@ _RULES: dict[str, Callable[[Node, Shape], tuple[Node, Shape]]] = {
     "Conv2d": _conv,
     "SumPool2d": _pool,
     "AvgPool2d": _pool,
+    "MaxPool2d": _pool,
+    "QuantisedReLU": _elementwise("step"),
     "Flatten": _flatten,
     "Scale": _elementwise("scale"),
     "Delay": _elementwise("steps"),

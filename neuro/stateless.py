@@ -1,8 +1,9 @@
-"""Nodes without state: the ends of a network, weights, convolution, pools, scale and delay."""
+"""Nodes without state: the ends of a network, weights, convolution, pools, rectifier, scale and delay."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,15 +23,31 @@ from neuro.node import (
 
 @dataclass(frozen=True, eq=False)
 class Input(Node):
-    """Where events enter. ``shape`` is that of one step, e.g. (12,) or (2, 34, 34)."""
+    """Where events enter. ``shape`` is that of one step, e.g. (12,) or (2, 34, 34).
+
+    high: the largest value of a channel in a step, 1..255. 1: spikes. More: events counted up to ``high``, or
+    the values of pixels.
+    """
 
     shape: Shape
+    high: int = 1
 
     def problems(self) -> list[str]:
         if not is_shape(self.shape):
             return [f"shape must be a tuple of positive integers, got {self.shape!r}"]
         self._set("shape", tuple(int(n) for n in self.shape))
+        if not _whole(self.high, 1, MAX_HIGH):
+            return [f"high must be a whole number in 1..{MAX_HIGH}, got {self.high!r}"]
+        self._set("high", int(self.high))
         return too_large(self.shape)
+
+
+MAX_HIGH = 255  # of an input channel: a simulator takes bytes
+MAX_LEVELS = 1 << 16  # of a quantised activation: no chip has more
+
+
+def _whole(value: object, low: int, high: int) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and low <= int(value) <= high
 
 
 READOUTS = ("count", "sum", "max", "last")
@@ -156,6 +173,38 @@ class SumPool2d(_Pool2d):
 @dataclass(frozen=True, eq=False)
 class AvgPool2d(_Pool2d):
     """`SumPool2d` divided by the window's area (padding counts, as torch's default)."""
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool2d(_Pool2d):
+    """Largest value of each window of x [channel, height, width]; windows that stick out are dropped.
+
+    Padding never wins (it is minus infinity), and is at most half a window.
+    """
+
+    def problems(self) -> list[str]:
+        bad = super().problems()
+        if not bad and any(2 * p > k for p, k in zip(self.padding, self.kernel_size, strict=True)):
+            bad.append(f"padding {self.padding} must be at most half of kernel_size {self.kernel_size}")
+        return bad
+
+
+@dataclass(frozen=True, eq=False)
+class QuantisedReLU(Node):
+    """y = step clip(floor(x / step + 1/2), 0, levels): a rectifier that sends one of levels + 1 values.
+
+    step: of x's shape, or a scalar, or [channel, 1, 1]. levels: 1..65536, 2^bits - 1 for a code of so many bits.
+    """
+
+    _positive: ClassVar[tuple[str, ...]] = ("step",)
+    step: Array
+    levels: int
+
+    def problems(self) -> list[str]:
+        if not _whole(self.levels, 1, MAX_LEVELS):
+            return [f"levels must be a whole number in 1..{MAX_LEVELS}, got {self.levels!r}"]
+        self._set("levels", int(self.levels))
+        return []
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ from neuro.nn.delay import Delay, DelayedLinear
 from neuro.nn.grid import GridLayer
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Recurrent
 from neuro.nn.network import INPUT, OUTPUT, SpikingNetwork
+from neuro.nn.quantised import QuantisedReLU, QuantisedWeights
 from neuro.nn.stateless import NORMS, AvgPool2d, Dropout, Scale, SumPool2d, affine_of
 
 VANISHING = (Dropout, nn.Dropout, nn.Dropout2d, nn.Identity)
@@ -50,13 +51,14 @@ def to_network(
     dt: float | None = None,
     readout: str | None = None,
     discretisation: str | None = None,
+    high: int | None = None,
 ) -> Network:
     """The `Network` that a module computes in evaluation mode.
 
     Args:
         module: a `SpikingNetwork`, or an nn.Sequential of layers that have a row here.
-        input_shape, dt, readout, discretisation: taken from a `SpikingNetwork` where None; a Sequential
-            needs input_shape and dt.
+        input_shape, dt, readout, discretisation, high: taken from a `SpikingNetwork` where None; a Sequential
+            needs input_shape and dt. high: the largest value of an input channel in a step.
 
     Raises:
         UnsupportedLayer: layers without a counterpart, all of them.
@@ -87,7 +89,8 @@ def to_network(
         all_edges += draft.inner.pop(source, [])  # a recurrence closes before the layer is left
         all_edges.append((source, target))
     shape = net.input_shape if input_shape is None else tuple(input_shape)
-    nodes = {INPUT: ir.Input(shape), **draft.nodes, OUTPUT: ir.Output(readout or net.readout)}
+    enters = ir.Input(shape, net.high if high is None else high)
+    nodes = {INPUT: enters, **draft.nodes, OUTPUT: ir.Output(readout or net.readout)}
     return Network(nodes, tuple(all_edges), draft.dt, draft.rule)
 
 
@@ -145,7 +148,7 @@ def _array(tensor: Tensor) -> Array:
 
 def _real(layer: Any) -> tuple[Tensor, Tensor | None]:
     """(weight, bias); what the integers stand for where a layer is on a grid."""
-    return layer.real() if isinstance(layer, GridLayer) else (layer.weight, layer.bias)
+    return layer.real() if isinstance(layer, (GridLayer, QuantisedWeights)) else (layer.weight, layer.bias)
 
 
 def _folded(draft: _Draft, name: str, weight: Tensor, bias: Tensor | None) -> tuple[Array, Array | None]:
@@ -181,6 +184,16 @@ def _torch_avg_pool(draft: _Draft, name: str, layer: nn.AvgPool2d) -> None:
 def _pool(draft: _Draft, name: str, layer: SumPool2d) -> None:
     kind = ir.AvgPool2d if isinstance(layer, AvgPool2d) else ir.SumPool2d
     draft.nodes[name] = kind(layer.kernel_size, layer.stride, layer.padding)
+
+
+def _max_pool(draft: _Draft, name: str, layer: nn.MaxPool2d) -> None:
+    if layer.ceil_mode or layer.return_indices or layer.dilation not in (1, (1, 1)):
+        raise ConversionError("needs ceil_mode=False, return_indices=False, dilation=1")
+    draft.nodes[name] = ir.MaxPool2d(layer.kernel_size, layer.stride, layer.padding)  # type: ignore[arg-type]
+
+
+def _quantised_relu(draft: _Draft, name: str, layer: QuantisedReLU) -> None:
+    draft.nodes[name] = ir.QuantisedReLU(_array(layer.get_buffer("step")), layer.levels)
 
 
 def _flatten(draft: _Draft, name: str, layer: nn.Flatten) -> None:
@@ -246,6 +259,8 @@ _EXPORT: dict[type[nn.Module], Callable[[_Draft, str, Any], None]] = {
     nn.AvgPool2d: _torch_avg_pool,
     AvgPool2d: _pool,
     SumPool2d: _pool,
+    nn.MaxPool2d: _max_pool,
+    QuantisedReLU: _quantised_relu,
     nn.Flatten: _flatten,
     Scale: _scale,
     Delay: _delay,
@@ -289,8 +304,9 @@ def to_module(network: Network, dtype: torch.dtype = torch.float32, **neuron_opt
         layers[names[name]] = layer
     inside = {(n, w) for n, w in loops.items()} | {(w, n) for n, w in loops.items()}
     edges = [(names[s], names[d]) for s, d in network.edges if (s, d) not in inside]
-    output = network.nodes[network.output]
+    output, source = network.nodes[network.output], network.nodes[network.input]
     assert isinstance(output, ir.Output)
+    assert isinstance(source, ir.Input)
     return SpikingNetwork(
         layers,
         edges,
@@ -298,6 +314,7 @@ def to_module(network: Network, dtype: torch.dtype = torch.float32, **neuron_opt
         dt=network.dt,
         readout=output.readout,
         discretisation=network.discretisation,
+        high=source.high,
     )
 
 
@@ -363,6 +380,15 @@ def _import_sum(node: ir.SumPool2d, *_: Any) -> nn.Module:
     return SumPool2d(node.kernel_size, node.stride, node.padding)
 
 
+def _import_max(node: ir.MaxPool2d, *_: Any) -> nn.Module:
+    return nn.MaxPool2d(node.kernel_size, node.stride, node.padding)
+
+
+def _import_quantised(node: ir.QuantisedReLU, network: Network, dtype: torch.dtype, _: Any) -> nn.Module:
+    uniform = (node.step == node.step.flat[0]).all()
+    return QuantisedReLU(node.step.flat[0] if uniform else node.step, node.levels)
+
+
 def _import_scale(node: ir.Scale, network: Network, dtype: torch.dtype, options: dict[str, Any]) -> nn.Module:
     return Scale(node.scale).to(dtype)
 
@@ -380,6 +406,8 @@ _IMPORT: dict[type[Node], Callable[..., Any]] = {
     ir.Conv2d: _import_conv,
     ir.SumPool2d: _import_sum,
     ir.AvgPool2d: _import_avg,
+    ir.MaxPool2d: _import_max,
+    ir.QuantisedReLU: _import_quantised,
     ir.Flatten: lambda node, *_: nn.Flatten(),
     ir.Scale: _import_scale,
     ir.Delay: lambda node, *_: Delay(node.steps),

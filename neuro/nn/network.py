@@ -40,6 +40,7 @@ class SpikingNetwork(nn.Module):
         readout: how time becomes scores, see `neuro.ir.Output`. "count" of spikes, "sum", "max" or
             "last" of the membrane.
         discretisation: the rule that turns decays into time constants when exported.
+        high: the largest value of an input channel in a step, as `neuro.ir.Input.high`.
 
     Raises:
         NetworkError: unknown names, no path from input to output, unknown readout.
@@ -54,6 +55,7 @@ class SpikingNetwork(nn.Module):
         dt: float,
         readout: str = "count",
         discretisation: str = "exact",
+        high: int = 1,
     ) -> None:
         super().__init__()
         names = list(layers)
@@ -68,7 +70,7 @@ class SpikingNetwork(nn.Module):
         self.layers = nn.ModuleDict({_key(n): layers[n] for n in names})
         self.names = tuple(names)
         self.input_shape, self.dt = tuple(input_shape), dt
-        self.readout, self.discretisation = readout, discretisation
+        self.readout, self.discretisation, self.high = readout, discretisation, high
         # one neuron per layer: the IR's own rules decide on order, loops and what nothing reaches
         stand_ins = {INPUT: ir.Input((1,)), **{n: ir.IF(np.ones(1)) for n in names}, OUTPUT: ir.Output("sum")}
         skeleton = ir.Network(stand_ins, self.edges, self.dt)

@@ -20,6 +20,7 @@ from neuro.ir import RESETS, Shape
 from neuro.nn.delay import Delay, DelayedLinear
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Recurrent, Temporal, decays
 from neuro.nn.network import SpikingNetwork
+from neuro.nn.quantised import MOST_BITS, QuantisedConv2d, QuantisedLinear, QuantisedReLU
 from neuro.nn.stateless import AvgPool2d, Dropout, ScaleNorm, SumPool2d
 from neuro.nn.surrogate import SURROGATES, surrogate
 from neuro.train.seeds import generator
@@ -39,15 +40,20 @@ class LinearSpec:
     """init: weights are N(0, init^2 / fan_in); left out: uniform within +-1/sqrt(fan_in), as torch.
 
     max_delay: each synapse gets a fixed random delay of 0..max_delay steps.
+    bits: weights run on a symmetric grid of so many bits from the start, 0 for real weights.
     """
 
     out: int
     bias: bool = False
     init: float | None = None
     max_delay: int = 0
+    bits: int = 0
 
     def problems(self) -> list[str]:
-        return _at_least(_at_least([], 1, out=self.out), 0, init=self.init, max_delay=self.max_delay)
+        bad = _at_least(_at_least([], 1, out=self.out), 0, init=self.init, max_delay=self.max_delay)
+        if self.max_delay and self.bits:
+            bad.append("bits and max_delay cannot be had together")
+        return bad + _bits_problems(self.bits)
 
     def build(self, shape: Shape, rng: torch.Generator) -> nn.Module:
         if len(shape) != 1:
@@ -56,6 +62,8 @@ class LinearSpec:
         if self.max_delay:
             steps = torch.randint(0, self.max_delay + 1, (self.out, shape[0]), generator=rng)
             layer = DelayedLinear(steps.numpy(), self.bias)
+        elif self.bits:
+            layer = QuantisedLinear(shape[0], self.out, self.bias, bits=self.bits)
         else:
             layer = nn.utils.skip_init(nn.Linear, shape[0], self.out, self.bias)  # type: ignore[no-untyped-call]
         _start(layer.weight, shape[0], self.init, rng)
@@ -66,7 +74,7 @@ class LinearSpec:
 
 @dataclass(frozen=True)
 class ConvSpec:
-    """2-D convolution; init as in `LinearSpec`, fan_in is that of one output."""
+    """2-D convolution; init and bits as in `LinearSpec`, fan_in is that of one output."""
 
     out: int
     kernel: int
@@ -75,10 +83,11 @@ class ConvSpec:
     groups: int = 1
     bias: bool = False
     init: float | None = None
+    bits: int = 0
 
     def problems(self) -> list[str]:
         bad = _at_least([], 1, out=self.out, kernel=self.kernel, stride=self.stride, groups=self.groups)
-        return _at_least(bad, 0, padding=self.padding, init=self.init)
+        return _at_least(bad, 0, padding=self.padding, init=self.init) + _bits_problems(self.bits)
 
     def build(self, shape: Shape, rng: torch.Generator) -> nn.Module:
         if len(shape) != 3:
@@ -86,11 +95,33 @@ class ConvSpec:
         if shape[0] % self.groups or self.out % self.groups:
             raise NetworkError(f"groups = {self.groups} must divide {shape[0]} input and {self.out} output channels")
         geometry = (shape[0], self.out, self.kernel, self.stride, self.padding, 1, self.groups, self.bias)
-        layer: Any = nn.utils.skip_init(nn.Conv2d, *geometry)  # type: ignore[no-untyped-call]
+        layer: Any
+        if self.bits:
+            layer = QuantisedConv2d(*geometry, bits=self.bits)
+        else:
+            layer = nn.utils.skip_init(nn.Conv2d, *geometry)  # type: ignore[no-untyped-call]
         _start(layer.weight, shape[0] // self.groups * self.kernel**2, self.init, rng)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
         return layer  # type: ignore[no-any-return]
+
+
+def _bits_problems(bits: int) -> list[str]:
+    return [] if bits == 0 or 2 <= bits <= MOST_BITS else [f"bits is {bits}, allowed 2..{MOST_BITS}, or 0 for none"]
+
+
+@dataclass(frozen=True)
+class QuantisedReLUSpec:
+    """A rectifier that sends one of levels + 1 values up to ``top``: its step is top / levels.
+
+    Behind a norm, whose scale is trained, a top of about 3 holds nearly all values.
+    """
+
+    levels: int
+    top: float = 3.0
+
+    def problems(self) -> list[str]:
+        return _at_least([], 1, levels=self.levels) + ([] if self.top > 0 else ["top must be positive"])
 
 
 @dataclass(frozen=True)
@@ -233,6 +264,8 @@ LAYERS: Mapping[str, tuple[type, Build]] = {
     "flatten": (FlattenSpec, lambda *_: nn.Flatten()),
     "sum_pool": _pool(SumPool2d),
     "avg_pool": _pool(AvgPool2d),
+    "max_pool": (PoolSpec, lambda spec, *_: nn.MaxPool2d(spec.kernel, spec.stride, spec.padding)),
+    "quantised_relu": (QuantisedReLUSpec, lambda spec, *_: QuantisedReLU(spec.top / spec.levels, spec.levels)),
     "dropout": (DropoutSpec, lambda spec, *_: Dropout(spec.p)),
     "delay": (DelaySpec, lambda spec, *_: Delay(spec.steps)),
     "if": _neuron(IF),
@@ -265,9 +298,15 @@ def read_layers(rows: tuple[Mapping[str, Any], ...], bad: list[str]) -> list[tup
 
 
 def build(
-    rows: tuple[Mapping[str, Any], ...], input_shape: Shape, dt: float, readout: str, seed: int, classes: int
+    rows: tuple[Mapping[str, Any], ...],
+    input_shape: Shape,
+    dt: float,
+    readout: str,
+    seed: int,
+    classes: int,
+    high: int = 1,
 ) -> SpikingNetwork:
-    """The network of a configuration, freshly initialised.
+    """The network of a configuration, freshly initialised. high: the largest value of an input channel in a step.
 
     Raises:
         BadConfig: layers that cannot follow each other, or an end that is not one score per class; all
@@ -300,7 +339,7 @@ def build(
         bad.append("readout 'count' needs a spiking last layer; use 'sum', 'max' or 'last' with li or cuba_li")
     if bad:
         raise BadConfig("layers", bad)
-    network = SpikingNetwork(layers, input_shape=input_shape, dt=dt, readout=readout)
+    network = SpikingNetwork(layers, input_shape=input_shape, dt=dt, readout=readout, high=high)
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):  # laid out so, convolutions run a quarter faster on CPUs
             layer.weight = nn.Parameter(layer.weight.detach().contiguous(memory_format=torch.channels_last))

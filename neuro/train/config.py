@@ -14,7 +14,7 @@ from typing import Any
 
 from neuro.errors import BadConfig
 from neuro.extend import did_you_mean
-from neuro.ir import READOUTS
+from neuro.ir import MAX_HIGH, READOUTS
 from neuro.nn.grid import Formats
 from neuro.train.build import read_layers
 from neuro.train.losses import LOSSES
@@ -38,6 +38,7 @@ class DataConfig:
     options: of the data set. vary: options redrawn in every epoch for training only (they need a data
     set with options seed and epoch). augment: fields of `neuro.datasets.transforms.Augment`.
     limit: use the first recordings only. path: files in the data set's layout instead of its own.
+    high: events of a step and channel are counted up to this, 1..255; 1 for spikes.
     """
 
     dataset: str
@@ -49,9 +50,10 @@ class DataConfig:
     vary: Mapping[str, Any] = field(default_factory=dict)
     augment: Mapping[str, Any] = field(default_factory=dict)
     limit: int | None = None
+    high: int = 1
 
     def problems(self) -> list[str]:
-        bad = []
+        bad = [] if 1 <= self.high <= MAX_HIGH else [f"high is {self.high}, allowed 1..{MAX_HIGH}"]
         if self.train_on not in ("train", "all"):
             bad.append(f"train_on must be 'train' or 'all', got '{self.train_on}'")
         if self.steps is not None and not 1 <= self.steps <= MOST_STEPS:

@@ -80,7 +80,7 @@ def evaluate(
     try:
         with torch.no_grad():
             _check(module, data)
-            for dense in _batches(data, steps, dt, batch_size):
+            for dense in _batches(data, steps, dt, batch_size, module.high):
                 record: dict[str, torch.Tensor] = {}
                 trace = module(torch.from_numpy(dense), record)
                 scores.append(module.scores(trace).double().numpy())
@@ -123,10 +123,10 @@ def _check(module: SpikingNetwork, data: EventSet) -> None:
         raise SimulationError("these recordings cannot be given to this network", bad)
 
 
-def _batches(data: EventSet, steps: int, dt: float, batch_size: int) -> Any:
+def _batches(data: EventSet, steps: int, dt: float, batch_size: int, high: int) -> Any:
     size = int(np.clip(BATCH_VALUES // max(1, steps * int(np.prod(data.shape))), 1, batch_size))
     for start in range(0, len(data), size):
-        yield data.batch(range(start, min(start + size, len(data))), dt, steps)
+        yield data.batch(range(start, min(start + size, len(data))), dt, steps, high)
 
 
 def _evaluation(scores: NDArray[np.float64], data: EventSet, spikes: Mapping[str, float], events: int) -> Evaluation:

@@ -119,7 +119,8 @@ def fit(
 def _start(config: Config, recordings: Recordings, threads: int) -> _Session:
     source = recordings.source
     shape = recordings.train(0).shape
-    model = build(config.layers, shape, recordings.dt, config.readout, config.seed, len(source.classes))
+    classes = len(source.classes)
+    model = build(config.layers, shape, recordings.dt, config.readout, config.seed, classes, config.data.high)
     ema = copy.deepcopy(model) if config.optimiser.ema else None
     return _Session(model, ema, optimiser_of(model, config.optimiser), threads)
 
@@ -263,6 +264,7 @@ def _batches(
         augment=recordings.augment,
         drop_last=config.train.drop_last,
         threads=threads,
+        high=config.data.high,
     )
 
 

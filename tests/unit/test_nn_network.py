@@ -202,7 +202,7 @@ def test_everything_unsupported_is_named_at_once() -> None:
         pass
 
     module = nn.Sequential(
-        nn.Conv2d(1, 2, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(2), Mine(), nn.BatchNorm2d(2),
+        nn.Conv2d(1, 2, 3, padding="same"), nn.ReLU(), nn.MaxPool2d(2, dilation=2), Mine(), nn.BatchNorm2d(2),
         nn.AvgPool2d(2, ceil_mode=True), nn.Flatten(0), IF(1.0, drive=0.5),
     )  # fmt: skip
     with pytest.raises(UnsupportedLayer) as caught:

@@ -199,6 +199,8 @@ def test_every_layer_type_builds() -> None:
         {"type": "conv", "out": 4, "kernel": 1, "groups": 2},
         {"type": "batch_norm", "start": 0.5},
         {"type": "lif", "beta": 0.9},
+        {"type": "quantised_relu", "levels": 15},
+        {"type": "max_pool", "kernel": 1},
         {"type": "avg_pool", "kernel": 2},
         {"type": "flatten"},
         {"type": "dropout", "p": 0.2},
@@ -212,10 +214,10 @@ def test_every_layer_type_builds() -> None:
     kinds = {name.split("_", 1)[1] for name in image.names}
     assert kinds == set(LAYERS) - {"li"}
     assert image.eval()(torch.ones(4, 2, 2, 8, 8)).shape == (4, 2, 3)
-    delayed = image.layer("10_linear")
+    delayed = image.layer("12_linear")
     assert isinstance(delayed, DelayedLinear)
     assert delayed.get_buffer("delay_steps").max() == 3
-    layer = image.layer("11_cuba_lif")
+    layer = image.layer("13_cuba_lif")
     assert isinstance(layer, Recurrent)
     assert isinstance(layer.neuron, CubaLIF)
     assert layer.neuron.value("beta").shape == (5,)
