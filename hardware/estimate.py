@@ -8,9 +8,10 @@ happens, times time. Four boundaries are therefore kept apart (E the sum of coun
     above_boot_idle        + power.loaded_idle * time      a network is loaded
     total                  + power.boot_idle   * time      the chip is on
 
-A step takes as long as its slowest core (operations times time per operation), the flight of its last message
-(hops per packet times time per hop) and the barrier. Knows no chip: a constant that a chip's file does not have
-is not modelled, and listed as such.
+Static power is multiplied by the chips or boards that are on, ``power.core_active`` by the cores in use. Where only the
+sum of both idle powers is known (``power.static``), the third boundary is not predicted and the fourth is.
+`neuro.hardware.latency` says what time is. Knows no chip: a constant that a chip's file does not have is not modelled,
+and listed as such. `neuro.hardware.predict.predict` does the same from plain numbers.
 """
 
 from __future__ import annotations
@@ -24,25 +25,16 @@ import numpy as np
 
 from neuro.errors import ChipError
 from neuro.extend import did_you_mean
-from neuro.hardware.chip import Chip, Quantity
+from neuro.hardware.chip import REGIMES, Chip
+from neuro.hardware.costs import COUNTED, Constants, Machine, Prices, Source, counts_of, joules, machine_of, static
+from neuro.hardware.latency import HOST_BOUND, Seconds, Steps, seconds
 from neuro.hardware.program import Program
 from neuro.hardware.target import load_target
 from neuro.hardware.trace import Trace
 from neuro.ir import Array
 
-REGIMES = ("free-running", "real-time", "host-driven")
 BOUNDARIES = ("events", "above_loaded_idle", "above_boot_idle", "total")
-HOST_BOUND = "host-bound, not predicted"
-# constant -> counter; the same names under [energy] and [time] of a chip
-COUNTED = {
-    "synop": "synops",
-    "update": "updates",
-    "spike": "spikes",
-    "packet": "packets",
-    "hop": "hops",
-    "injection": "injected",
-}
-ON_CORE = ("synop", "update", "spike", "packet")  # what keeps a core busy; hops are flight
+NOTHING_COUNTED = "no energy per operation in the chip's file for anything that was counted"
 
 
 @dataclass(frozen=True)
@@ -57,42 +49,37 @@ class Range:
         return {"low": self.low, "nominal": self.nominal, "high": self.high}
 
 
-@dataclass(frozen=True)
-class Source:
-    """One constant that an estimate used."""
-
-    quantity: str
-    value: float
-    low: float
-    high: float
-    unit: str
-    grade: str
-    source: str
-
-
 @dataclass(frozen=True, eq=False)
 class Estimate:
     """What a simulated run costs, per sample (means over the batch).
 
-    energy_j: event energy, the boundary "events". latency_s: of one sample, None where ``reason`` says why.
-    boundaries: the four of the module's docstring, None where not predicted. causes, populations: event energy
-    split by operation, and by the population whose cores spent it (where the program was given).
-    time_causes: latency split into "slowest core", "fabric", "barrier" (and "waiting" for a real-time tick).
+    constants: name of the set used. regime: how the chip runs. time: "predicted", or "given" by the caller.
+    energy_j: event energy, the boundary "events". latency_s: of one sample. boundaries: the four of the module's
+    docstring. Each of these is None where it is not predicted; ``reasons`` (by "latency" and boundary) says why.
+    causes, populations: event energy split by operation, and by the population whose cores spent it (where the
+    program was given). time_causes: latency split into "slowest core", "fabric", "barrier", "injection", "host",
+    "waiting" (for a real-time tick), or "layers" and "work". stages: seconds of each layer, on chips that go by layers.
+    late: share of steps that take longer than the tick. reason: of latency.
     joules: cause -> float64[batch, 3], seconds: cause -> float64[batch, 3]; per sample, columns low, nominal, high.
     rests_on: inferred or assumed constants among ``sources``. not_modelled: what is missing from the sums.
     """
 
     chip: str
+    constants: str
     regime: str
+    time: str
     reason: str
     samples: int
     steps: int
-    energy_j: Range
+    energy_j: Range | None
     latency_s: Range | None
     boundaries: Mapping[str, Range | None]
+    reasons: Mapping[str, str]
     causes: Mapping[str, Range]
     populations: Mapping[str, Range]
     time_causes: Mapping[str, Range]
+    stages: Mapping[str, Range]
+    late: float | None
     joules: Mapping[str, Array]
     seconds: Mapping[str, Array]
     sources: tuple[Source, ...]
@@ -102,20 +89,24 @@ class Estimate:
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary without the per-sample arrays."""
 
-        def told(r: Range | None) -> dict[str, Any]:
-            return r.to_json() if r is not None else {"low": None, "nominal": None, "high": None, "reason": self.reason}
+        def told(r: Range | None, name: str) -> dict[str, Any]:
+            reason = self.reasons.get(name, "")
+            return r.to_json() if r is not None else {"low": None, "nominal": None, "high": None, "reason": reason}
 
         return {
             "chip": self.chip,
+            "constants": self.constants,
             "regime": self.regime,
             "samples": self.samples,
             "steps": self.steps,
-            "energy_j": {"what": "event energy", **told(self.energy_j)},
-            "latency_s": told(self.latency_s),
-            "boundaries": {name: told(r) for name, r in self.boundaries.items()},
+            "energy_j": {"what": "event energy", **told(self.energy_j, "events")},
+            "latency_s": {"what": f"time of a sample, {self.time}, {self.regime}", **told(self.latency_s, "latency")},
+            "boundaries": {name: told(r, name) for name, r in self.boundaries.items()},
             "causes": {name: r.to_json() for name, r in self.causes.items()},
             "populations": {name: r.to_json() for name, r in self.populations.items()},
             "time_causes": {name: r.to_json() for name, r in self.time_causes.items()},
+            "stages": {name: r.to_json() for name, r in self.stages.items()},
+            "late": self.late,
             "sources": [vars(s) for s in self.sources],
             "rests_on": list(self.rests_on),
             "not_modelled": list(self.not_modelled),
@@ -123,191 +114,209 @@ class Estimate:
 
 
 def estimate(
-    trace: Trace, program: Program | None = None, *, regime: str = "free-running", chip: Chip | None = None
+    trace: Trace,
+    program: Program | None = None,
+    *,
+    regime: str | None = None,
+    chip: Chip | None = None,
+    constants: Constants = None,
+    time_s: float | None = None,
+    chips: int | None = None,
+    boards: int | None = None,
+    host_io_s: float | None = None,
 ) -> Estimate:
     """Joules and seconds of a simulated batch.
 
     Args:
-        program: the program that ran, to split the energy by population. chip: other constants than those
-            of the chip that ran it.
-        regime: "free-running": steps follow each other as fast as they can. "real-time": a step waits for
-            the tick of trace.dt. "host-driven": a host starts each step; its time is not predicted.
+        program: the program that ran, to split the energy by population, and synaptic operations by kind.
+        regime: "free-running": steps follow each other as fast as they can. "real-time": a step waits for the tick
+            of trace.dt. "host-driven": a host starts each step. Default: what the chip's file says.
+        chip: another chip's constants than those of the chip that ran it.
+        constants: name of a set of the chip ("davies2018"), or values that replace single constants.
+        time_s: measured seconds of a sample, instead of predicted ones.
+        chips, boards: what is switched on; default: as many as the program needs. host_io_s: see the boundaries.
 
     Raises:
-        ChipError: no such regime. UnknownChip: the trace names a chip that is not registered.
+        ChipError: no such regime or constants, or a figure that is refused by name.
+        UnknownChip: the trace names a chip that is not registered.
     """
-    if regime not in REGIMES:
-        raise ChipError(f"unknown regime '{regime}'. {did_you_mean(regime, REGIMES)}")
     chip = chip or load_target(trace.chip).chip
-    used = _Used(chip)
-    joules = _joules(trace, used)
-    populations = _by_population(trace, program, used) if program is not None else {}
-    seconds = {} if regime == "host-driven" else _seconds(trace, used, regime)
-    return _assemble(trace.chip, regime, trace.steps, joules, populations, seconds, used)
+    regime = checked_regime(regime, chip)
+    prices = Prices(chip, constants)
+    c = trace.counters
+    counts = counts_of(trace, program, prices)
+    machine = machine_of(program, prices, cores=c.synops.shape[2], chips=chips, boards=boards, host_io_s=host_io_s)
+    per_step = {n: getattr(c, n) for n in COUNTED.values() if getattr(getattr(c, n, None), "ndim", 0) == 3}
+    steps = Steps(per_step, c.injected.sum(axis=1).astype(np.float64), c.synops.shape[2])
+    took = _measured(time_s) if time_s is not None else seconds(steps, trace.stages, machine, prices, regime, trace.dt)
+    energy = event_joules(counts, took, prices)
+    populations = _by_population(trace, program, prices) if program is not None else {}
+    return assemble(trace.steps, energy, populations, took, machine, prices, regime, time_s is not None)
+
+
+def checked_regime(regime: str | None, chip: Chip) -> str:
+    """A regime by name, the chip's own by default. Raises ChipError."""
+    if regime is not None and regime not in REGIMES:
+        raise ChipError(f"unknown regime '{regime}'. {did_you_mean(regime, REGIMES)}")
+    return regime or chip.regime
+
+
+def event_joules(counts: Mapping[str, Array], took: Seconds, prices: Prices) -> dict[str, Array]:
+    """Event energy by cause, of what was counted and of processors at work where a chip goes by layers."""
+    found = joules(counts, prices)
+    if took.work is not None and prices.has("energy.work"):
+        price = prices.take("energy.work", "")
+        assert price is not None
+        found["work"] = np.atleast_2d(took.work[:, None] * price)
+    return found
+
+
+def _measured(time_s: float) -> Seconds:
+    return Seconds({"measured": np.full((1, 3), float(time_s))})
 
 
 def merge(estimates: Sequence[Estimate]) -> Estimate:
     """One estimate over all samples of several batches of one program.
 
     Raises:
-        ChipError: none given, or of different chips, regimes or lengths.
+        ChipError: none given, or of different chips, constants, regimes or lengths.
     """
-    kinds = {(e.chip, e.regime, e.steps) for e in estimates}
+    kinds = {(e.chip, e.constants, e.regime, e.steps) for e in estimates}
     if len(kinds) != 1:
-        raise ChipError(f"estimates of one chip, regime and length can be merged, got {sorted(kinds)}")
-    first = estimates[0]
+        raise ChipError(f"estimates of one chip, constants, regime and length can be merged, got {sorted(kinds)}")
     shares = np.array([e.samples for e in estimates], dtype=np.float64)
 
     def mean(ranges: Sequence[Range | None]) -> Range | None:
-        rows = [_row(r) for r in ranges if r is not None]
-        return (
-            Range(*(float(x) for x in np.average(rows, axis=0, weights=shares))) if len(rows) == len(ranges) else None
-        )
+        rows = [(r.low, r.nominal, r.high) for r in ranges if r is not None]
+        if len(rows) < len(ranges):
+            return None
+        return Range(*(float(x) for x in np.average(rows, axis=0, weights=shares)))
 
     def table(name: str) -> Mapping[str, Any]:
         tables = [getattr(e, name) for e in estimates]
-        return types.MappingProxyType({key: mean([t[key] for t in tables]) for key in tables[0]})
+        keys = dict.fromkeys(key for t in tables for key in t)
+        zero = Range(0.0, 0.0, 0.0)  # a batch in which nothing of that kind happened
+        return types.MappingProxyType({key: mean([t.get(key, zero) for t in tables]) for key in keys})
 
     def stacked(name: str) -> Mapping[str, Array]:
         tables = [getattr(e, name) for e in estimates]
-        return types.MappingProxyType({key: np.concatenate([t[key] for t in tables]) for key in tables[0]})
+        keys = dict.fromkeys(key for t in tables for key in t)
+        blank = [np.zeros((e.samples, 3)) for e in estimates]
+        return types.MappingProxyType(
+            {k: np.concatenate([t.get(k, b) for t, b in zip(tables, blank, strict=True)]) for k in keys}
+        )
 
-    energy = mean([e.energy_j for e in estimates])
-    assert energy is not None
+    late = [e.late for e in estimates if e.late is not None]
+    sources = tuple({s.quantity: s for e in estimates for s in e.sources}.values())
     return replace(
-        first,
+        estimates[0],
         samples=int(shares.sum()),
-        energy_j=energy,
+        energy_j=mean([e.energy_j for e in estimates]),
         latency_s=mean([e.latency_s for e in estimates]),
         boundaries=table("boundaries"),
         causes=table("causes"),
         populations=table("populations"),
         time_causes=table("time_causes"),
+        stages=table("stages"),
+        late=float(np.average(late, weights=shares)) if len(late) == len(estimates) else None,
         joules=stacked("joules"),
         seconds=stacked("seconds"),
+        sources=sources,
+        rests_on=_weak(sources),
+        not_modelled=tuple(dict.fromkeys(line for e in estimates for line in e.not_modelled)),
     )
 
 
-def _row(r: Range) -> tuple[float, float, float]:
-    return r.low, r.nominal, r.high
-
-
-class _Used:
-    """Constants of a chip, remembering what was used and what was missing."""
-
-    def __init__(self, chip: Chip) -> None:
-        self.chip = chip
-        self.sources: dict[str, Source] = {}
-        self.missing: dict[str, None] = {}
-        self.quantities = chip.quantities()
-
-    def take(self, name: str, missing: str) -> Array | None:
-        """float64[3] low, nominal, high; None and a note where the chip's file lacks it."""
-        q: Quantity | None = self.quantities.get(name)
-        if q is None:
-            self.missing[f"{name}: {missing}"] = None
-            return None
-        self.sources[name] = Source(name, q.value, q.low, q.high, q.unit, q.grade, q.source)
-        return np.array([q.low, q.value, q.high])
-
-
-def _joules(trace: Trace, used: _Used) -> dict[str, Array]:
-    found = {}
-    for name, counter in COUNTED.items():
-        counts = getattr(trace.counters, counter)
-        price = used.take(f"energy.{name}", f"not in the chip's file, {counter} cost nothing here")
-        if price is not None:
-            found[name] = counts.sum(axis=tuple(range(1, counts.ndim))).astype(np.float64)[:, None] * price
-    return found
-
-
-def _by_population(trace: Trace, program: Program, used: _Used) -> dict[str, Array]:
+def _by_population(trace: Trace, program: Program, prices: Prices) -> dict[str, Array]:
     """Mean event energy of the cores of each population, [1, 3]; input events are in none."""
     found = {}
     for name, cores in program.placement.core_of.items():
-        own = np.unique(cores)
-        total = np.zeros(3)
-        for constant, counter in COUNTED.items():
-            price = used.take(f"energy.{constant}", f"not in the chip's file, {counter} cost nothing here")
-            counts = getattr(trace.counters, counter)
-            if price is not None and counts.ndim == 3:
-                total = total + counts[:, :, own].sum(axis=(1, 2)).mean() * price
-        found[name] = total[None]
+        split = joules(counts_of(trace, program, prices, np.unique(cores)), prices)
+        found[name] = np.atleast_2d(sum(split.values(), np.zeros(3))).mean(axis=0)[None]
     return found
 
 
-def _seconds(trace: Trace, used: _Used, regime: str) -> dict[str, Array]:
-    """Per cause: float64[batch, 3]."""
-    c = trace.counters
-    prices = {n: used.take(f"time.{n}", f"not in the chip's file, {COUNTED[n]} take no time here") for n in ON_CORE}
-    used.take("time.injection", "not in the chip's file, input events take no time here")
-    flight = used.take("time.hop", "messages arrive at once")
-    barrier = used.take("time.barrier", "steps follow each other without a barrier")
-    with np.errstate(divide="ignore", invalid="ignore"):
-        distance = np.nan_to_num(c.hops / c.packets, posinf=0.0).max(
-            axis=2, initial=0.0
-        )  # of the farthest-sending core
-    columns: dict[str, list[Array]] = {"slowest core": [], "fabric": [], "barrier": [], "waiting": []}
-    for k in range(3):
-        busy = np.zeros(c.synops.shape)
-        for name, price in prices.items():
-            if price is not None:
-                busy += getattr(c, COUNTED[name]) * price[k]
-        core = busy.max(axis=2, initial=0.0)
-        fabric = distance * (flight[k] if flight is not None else 0.0)
-        wait = np.full(core.shape, barrier[k] if barrier is not None else 0.0)
-        columns["slowest core"].append(core.sum(axis=1))
-        columns["fabric"].append(fabric.sum(axis=1))
-        columns["barrier"].append(wait.sum(axis=1))
-        if regime == "real-time":
-            columns["waiting"].append(np.maximum(trace.dt - core - fabric - wait, 0.0).sum(axis=1))
-    return {name: np.stack(values, axis=1) for name, values in columns.items() if values}
-
-
-def _assemble(
-    chip: str,
-    regime: str,
+def assemble(
     steps: int,
-    joules: dict[str, Array],
-    populations: dict[str, Array],
-    seconds: dict[str, Array],
-    used: _Used,
+    energy: Mapping[str, Array],
+    populations: Mapping[str, Array],
+    took: Seconds,
+    machine: Machine,
+    prices: Prices,
+    regime: str,
+    given: bool,
 ) -> Estimate:
-    events = sum(joules.values(), np.zeros(3))
-    time = sum(seconds.values(), np.zeros(3)) if seconds else None
-    events = np.atleast_2d(events)
-    if time is not None:
-        used.missing["host input and output: no time and no energy"] = None
-    loaded = used.take("power.loaded_idle", "the plateau of a loaded network is unknown")
-    boot = used.take("power.boot_idle", "the idle power of the chip is unknown")
+    """Boundaries, ranges and sources of what was summed."""
+    events = np.atleast_2d(sum(energy.values(), np.zeros(3))) if energy else None
+    time = np.atleast_2d(sum(took.causes.values(), np.zeros(3))) if took.causes else None
+    power = static(prices, machine)
+    busy = _host_busy(prices, machine)
     boundaries: dict[str, Range | None] = dict.fromkeys(BOUNDARIES)
-    boundaries["events"] = boundaries["above_loaded_idle"] = _mean(events)
-    if time is not None and loaded is not None:
-        boundaries["above_boot_idle"] = _mean(events + loaded * time)
-        if boot is not None:
-            boundaries["total"] = _mean(events + loaded * time + boot * time)
-    sources = tuple(used.sources.values())
+    reasons = dict.fromkeys(BOUNDARIES, NOTHING_COUNTED if events is None else "")
+    if events is not None:
+        boundaries["events"] = _mean(events)
+        boundaries["above_loaded_idle"] = _mean(events + busy)
+        for name, watts in (("above_boot_idle", power["loaded_idle"]), ("total", power["static"])):
+            if watts is None:
+                missing = "boot idle and plateau" if name == "above_boot_idle" and power["static"] is not None else name
+                reasons[name] = (
+                    "not predicted: boot idle and plateau are not told apart in the chip's file"
+                    if missing != name
+                    else "not in the chip's file"
+                )
+            elif time is None:
+                reasons[name] = took.reason
+            else:
+                boundaries[name] = _mean(events + busy + watts * time)
+    if time is None:
+        reasons["latency"] = took.reason
+    sources = tuple(prices.sources.values())
     return Estimate(
-        chip=chip,
+        chip=prices.chip.name,
+        constants=prices.name,
         regime=regime,
-        reason=HOST_BOUND if time is None else "not in the chip's file",
-        samples=len(events),
+        time="given" if given else "predicted",
+        reason=took.reason,
+        samples=1 if events is None else len(events),
         steps=steps,
-        energy_j=_mean(events),
-        latency_s=None if time is None else _mean(np.atleast_2d(time)),
+        energy_j=boundaries["events"],
+        latency_s=None if time is None else _mean(time),
         boundaries=types.MappingProxyType(boundaries),
-        causes=types.MappingProxyType({n: _mean(a) for n, a in joules.items()}),
-        populations=types.MappingProxyType({n: _mean(a) for n, a in populations.items()}),
-        time_causes=types.MappingProxyType({n: _mean(a) for n, a in seconds.items()}),
-        joules=types.MappingProxyType(joules),
-        seconds=types.MappingProxyType(seconds),
+        reasons=types.MappingProxyType({k: v for k, v in reasons.items() if v}),
+        causes=_means(energy),
+        populations=_means(populations),
+        time_causes=_means(took.causes),
+        stages=_means(took.stages or {}),
+        late=took.late,
+        joules=types.MappingProxyType(dict(energy)),
+        seconds=types.MappingProxyType(dict(took.causes)),
         sources=sources,
-        rests_on=tuple(s.quantity for s in sources if s.grade in ("inferred", "assumed")),
-        not_modelled=tuple(used.missing),
+        rests_on=_weak(sources),
+        not_modelled=tuple(prices.missing),
     )
+
+
+def _host_busy(prices: Prices, machine: Machine) -> Array:
+    """Joules of a host that reads and writes; nothing, and said so, where either factor is unknown."""
+    if machine.host_io_s is None:
+        prices.missing["host input and output: no energy, as its time (host_io_s) is not given"] = None
+        return np.zeros(3)
+    watts = prices.take("power.host_busy", "the power of a busy host is unknown")
+    return np.zeros(3) if watts is None else watts * machine.host_io_s
+
+
+def _weak(sources: Sequence[Source]) -> tuple[str, ...]:
+    return tuple(s.quantity for s in sources if s.grade in ("inferred", "assumed"))
+
+
+def _means(table: Mapping[str, Array]) -> Mapping[str, Range]:
+    return types.MappingProxyType({name: _mean(a) for name, a in table.items()})
 
 
 def _mean(per_sample: Array) -> Range:
     """Over the samples. Waiting is longest where the rest is shortest, hence the sorting."""
-    low, nominal, high = (float(x) for x in per_sample.mean(axis=0))
-    return Range(min(low, high), nominal, max(low, high))
+    low, nominal, high = (float(x) for x in np.atleast_2d(per_sample).mean(axis=0))
+    return Range(min(low, nominal, high), nominal, max(low, nominal, high))
+
+
+__all__ = ["BOUNDARIES", "HOST_BOUND", "REGIMES", "Estimate", "Range", "Source", "estimate", "merge"]

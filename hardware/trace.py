@@ -37,12 +37,27 @@ class Counters:
 
 
 @dataclass(frozen=True, eq=False)
+class Stage:
+    """One layer of a sample on a chip whose time goes by layers, not by steps.
+
+    kind: kernel as the chip's file names it, "conv3x3". events: int64[batch], non-zero input values of the layer in
+    all steps. filters: output channels (neurons of a dense layer). units: processors that share the layer.
+    """
+
+    kind: str
+    events: NDArray[np.int64]
+    filters: int
+    units: int = 1
+
+
+@dataclass(frozen=True, eq=False)
 class Trace:
     """Result of simulating a batch.
 
     spikes: population -> uint8[steps, batch, n], the input population included; int32 where messages carry values.
     probes: (population, variable) -> int32[steps, batch, n], after reset, where asked for.
     decision: int64[batch] class per sample. scores: int64[batch, classes], what decided.
+    stages: layer -> `Stage`, on chips whose time goes by layers; empty elsewhere.
     steps covers the sample plus the pipeline depth of the program.
     """
 
@@ -53,6 +68,7 @@ class Trace:
     counters: Counters
     scores: NDArray[np.int64]
     decision: NDArray[np.int64] = field(init=False)
+    stages: Mapping[str, Stage] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decision", self.scores.argmax(axis=1).astype(np.int64))
