@@ -47,3 +47,36 @@ def test_states_spikes_and_saturations(batch):
         assert not differences(name, ours[:, :, k], batch["state"][:, :, k])
     assert sum(int(p.counters["saturated"].sum()) for p in parts) == int(batch["sat"])
     assert sum(int(p.injected.sum()) for p in parts) == len(events)
+
+
+def replay_plain(batch):
+    from neuro.hardware.spinnaker1.plain import Plain
+
+    program, n = program_of(batch), batch_size(batch)
+    machine = Plain(program)
+    steps = int(batch["T"])
+    events, ends = events_of(batch)
+    ours = np.zeros((steps, n, 5), np.int64)
+    for t in range(steps):
+        injected = {"n": batch["i_inj"][t].astype(object)} if "i_inj" in batch else None
+        done = machine.step(events[ends[t] : ends[t + 1]].astype(np.int64), injected)
+        for k, name in enumerate(VARIABLES):
+            ours[t, :, k] = done.values["n", name]
+        ours[t, done.spikes["n"], 4] = 1
+    machine.flush()
+    return machine, ours
+
+
+@pytest.mark.parametrize("batch", ALL)
+def test_plain_model(batch):
+    """The certificate's oracle must itself equal the kernels."""
+    machine, ours = replay_plain(batch)
+    for k, name in enumerate((*VARIABLES, "spike")):
+        assert not differences(name, ours[:, :, k], batch["state"][:, :, k].astype(np.int64))
+    assert machine.saturated == int(batch["sat"])
+    c = machine.neurons["n"].c
+    fract = [c.decay_exc, c.factor_exc, c.decay_inh, c.factor_inh]
+    if model_of(batch) == "curr_delta":
+        fract = [c.factor_exc, *(np.zeros_like(c.r),) * 3]
+    table = np.stack([c.r, c.decay, c.t_refract, *fract], axis=1).astype(np.int64).astype(np.int32)
+    assert not differences("constants", table, batch["const"])
