@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from neuro import discretise, ir
 from neuro.errors import ConversionError, NetworkError, UnsupportedLayer
 from neuro.ir import Array, Edge, Network, Node, Shape
-from neuro.nn.delay import Delay, DelayedLinear
+from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.grid import GridLayer
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Recurrent
 from neuro.nn.network import INPUT, OUTPUT, SpikingNetwork
@@ -210,6 +210,12 @@ def _delay(draft: _Draft, name: str, layer: Delay) -> None:
     draft.nodes[name] = ir.Delay(layer.get_buffer("steps").numpy())
 
 
+def _taps(draft: _Draft, name: str, layer: Taps) -> None:
+    steps = layer.get_buffer("steps").numpy()
+    n = layer.channels
+    draft.nodes[name] = ir.Linear(np.tile(np.eye(n), (len(steps), 1)), np.repeat(steps, n)[:, None].repeat(n, 1))
+
+
 def _recurrent(draft: _Draft, name: str, layer: Recurrent) -> None:
     _neuron(draft, name, layer.neuron)
     weight = f"{name}_recurrent"
@@ -264,6 +270,7 @@ _EXPORT: dict[type[nn.Module], Callable[[_Draft, str, Any], None]] = {
     nn.Flatten: _flatten,
     Scale: _scale,
     Delay: _delay,
+    Taps: _taps,
     Recurrent: _recurrent,
     IF: _neuron,
     LIF: _neuron,

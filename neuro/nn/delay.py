@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,28 @@ class Delay(Temporal):
         for d, then in enumerate(past):
             y = torch.where(steps == d, then, y)
         return y, past
+
+
+class Taps(Temporal):
+    """Several delays of every channel side by side: y[t, k n + j] = x[t - steps[k], j], [time, batch, len(steps) n].
+
+    With weights w and -w behind the taps (0, d) a neuron without leak integrates the last d steps: what came in goes
+    out again d steps later. So a chip without decay forgets.
+    """
+
+    def __init__(self, steps: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.register_buffer("steps", _steps(np.array(steps)))
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        steps = self.get_buffer("steps").tolist()
+        return torch.cat([functional.pad(x, (0, 0, 0, 0, d, 0))[: len(x)] for d in steps], -1)
+
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        steps = self.get_buffer("steps").tolist()
+        past = [x, *([] if state is None else state)][: max(steps) + 1]
+        return torch.cat([past[d] if d < len(past) else torch.zeros_like(x) for d in steps], -1), past
 
 
 class DelayedLinear(Temporal):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from neuro.errors import BadConfig, NetworkError
 from neuro.extend import did_you_mean
 from neuro.ir import RESETS, Shape
-from neuro.nn.delay import Delay, DelayedLinear
+from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Recurrent, Temporal, decays
 from neuro.nn.network import SpikingNetwork
 from neuro.nn.quantised import MOST_BITS, QuantisedConv2d, QuantisedLinear, QuantisedReLU
@@ -41,16 +41,19 @@ class LinearSpec:
 
     max_delay: each synapse gets a fixed random delay of 0..max_delay steps.
     bits: weights run on a symmetric grid of so many bits from the start, 0 for real weights.
+    window: the inputs are so many taps of the same channels (see "taps"), and the weights of the later taps start
+    as minus the mean of the first's: the sum over a window that slides. 1 for inputs of any kind.
     """
 
     out: int
     bias: bool = False
     init: float | None = None
     max_delay: int = 0
+    window: int = 1
     bits: int = 0
 
     def problems(self) -> list[str]:
-        bad = _at_least(_at_least([], 1, out=self.out), 0, init=self.init, max_delay=self.max_delay)
+        bad = _at_least(_at_least([], 1, out=self.out, window=self.window), 0, init=self.init, max_delay=self.max_delay)
         if self.max_delay and self.bits:
             bad.append("bits and max_delay cannot be had together")
         return bad + _bits_problems(self.bits)
@@ -58,6 +61,8 @@ class LinearSpec:
     def build(self, shape: Shape, rng: torch.Generator) -> nn.Module:
         if len(shape) != 1:
             raise NetworkError(f"a linear layer wants a vector, gets {shape}; put a flatten in front")
+        if shape[0] % self.window:
+            raise NetworkError(f"{shape[0]} inputs are not {self.window} taps of as many channels")
         layer: Any
         if self.max_delay:
             steps = torch.randint(0, self.max_delay + 1, (self.out, shape[0]), generator=rng)
@@ -66,7 +71,12 @@ class LinearSpec:
             layer = QuantisedLinear(shape[0], self.out, self.bias, bits=self.bits)
         else:
             layer = nn.utils.skip_init(nn.Linear, shape[0], self.out, self.bias)  # type: ignore[no-untyped-call]
-        _start(layer.weight, shape[0], self.init, rng)
+        channels = shape[0] // self.window
+        _start(layer.weight, channels, self.init, rng)
+        with torch.no_grad():
+            for k in range(1, self.window):
+                first = layer.weight[:, :channels]
+                layer.weight[:, k * channels : (k + 1) * channels] = first / (1 - self.window)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
         return layer  # type: ignore[no-any-return]
@@ -238,6 +248,21 @@ class DelaySpec:
 
 
 @dataclass(frozen=True)
+class TapsSpec:
+    """Each channel at several delays, side by side: the first tap of all channels, then the second, and so on."""
+
+    steps: tuple[int, ...]
+
+    def problems(self) -> list[str]:
+        return [] if self.steps and min(self.steps) >= 0 else ["steps must be one or more delays, none negative"]
+
+    def build(self, shape: Shape) -> nn.Module:
+        if len(shape) != 1:
+            raise NetworkError(f"taps want a vector, get {shape}; put a flatten in front")
+        return Taps(self.steps, shape[0])
+
+
+@dataclass(frozen=True)
 class FlattenSpec:
     """A step becomes a vector."""
 
@@ -268,6 +293,7 @@ LAYERS: Mapping[str, tuple[type, Build]] = {
     "quantised_relu": (QuantisedReLUSpec, lambda spec, *_: QuantisedReLU(spec.top / spec.levels, spec.levels)),
     "dropout": (DropoutSpec, lambda spec, *_: Dropout(spec.p)),
     "delay": (DelaySpec, lambda spec, *_: Delay(spec.steps)),
+    "taps": (TapsSpec, lambda spec, shape, *_: spec.build(shape)),
     "if": _neuron(IF),
     "lif": _neuron(LIF),
     "cuba_lif": _neuron(CubaLIF),
@@ -329,6 +355,8 @@ def build(
                 layer.train()
             elif isinstance(layer, DelayedLinear):
                 x = torch.zeros((1, layer.weight.shape[0]))
+            elif isinstance(layer, Taps):
+                x = layer.step(x, None)[0]
         except (NetworkError, RuntimeError) as problem:  # torch refuses a window larger than its input this way
             bad.append(f"layers[{number}] ({kind}): {problem}")
             break

@@ -16,6 +16,7 @@ from neuro.errors import BadConfig
 from neuro.extend import did_you_mean
 from neuro.ir import MAX_HIGH, READOUTS
 from neuro.nn.grid import Formats
+from neuro.nn.levels import Levels
 from neuro.train.build import read_layers
 from neuro.train.losses import LOSSES
 from neuro.train.tables import plain, read_table
@@ -169,19 +170,26 @@ class Format:
         return [] if good else ["needs low <= 0 < high, step >= 1, bits >= 1"]
 
 
+FORMATS = ("weight", "weight_conv", "decay", "threshold", "bias")
+
+
 @dataclass(frozen=True)
 class QuantiseConfig:
     """Quantisation-aware training from epoch round(start x epochs) on, with lr x ``lr``.
 
-    state: whether u and v run on the chip's integers too. The formats are the chip's; see
-    `neuro.nn.grid.Formats`.
+    Either the number formats of a chip, all five, see `neuro.nn.grid.Formats`. state: whether u and v run on the
+    chip's integers too. Or ``axons``, the values of the axons that each input has on a chip with typed axons:
+    [1, -1] is trinary; see `neuro.nn.levels.Levels` for it and for unit and hysteresis.
     """
 
-    weight: Format
-    weight_conv: Format
-    decay: Format
-    threshold: Format
-    bias: Format
+    weight: Format | None = None
+    weight_conv: Format | None = None
+    decay: Format | None = None
+    threshold: Format | None = None
+    bias: Format | None = None
+    axons: tuple[int, ...] = ()
+    unit: float = 1.0 / 64
+    hysteresis: float = 0.0
     fraction: int = 64
     limit: int = 1 << 23
     exponent: int = 7
@@ -192,11 +200,24 @@ class QuantiseConfig:
     def problems(self) -> list[str]:
         bad = [] if 0 <= self.start <= 1 else [f"start is {self.start}, it must lie in [0, 1]"]
         bad += [] if self.lr > 0 else [f"lr is {self.lr}, it must be positive"]
+        given = [n for n in FORMATS if getattr(self, n) is not None]
+        if self.axons:
+            bad += [f"{n} and axons exclude each other" for n in given]
+            bad += Levels(self.axons, self.unit, hysteresis=self.hysteresis).problems()
+        else:
+            bad += [f"{n} is missing" for n in FORMATS if n not in given]
         return bad + [f"{n} must be at least 1" for n in ("fraction", "limit", "exponent") if getattr(self, n) < 1]
 
     @property
-    def formats(self) -> Formats:
+    def formats(self) -> Formats | Levels:
         """What the grid needs to know."""
+        if self.axons:
+            return Levels(self.axons, self.unit, hysteresis=self.hysteresis)
+        assert self.weight
+        assert self.weight_conv
+        assert self.decay
+        assert self.threshold
+        assert self.bias
         return Formats(
             self.weight,
             self.weight_conv,

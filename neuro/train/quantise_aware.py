@@ -15,15 +15,16 @@ import torch
 from torch import nn
 
 from neuro.errors import NetworkError
-from neuro.nn.delay import DelayedLinear
+from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.grid import Formats, GridLayer, on_grid, settle
 from neuro.nn.layers import Neuron, Recurrent
+from neuro.nn.levels import Levels, on_levels, settle_levels
 from neuro.nn.network import INPUT, OUTPUT, SpikingNetwork
 from neuro.nn.stateless import NORMS, AvgPool2d, Dropout, SumPool2d, affine_of
 
 WEIGHTED = (nn.Linear, nn.Conv2d, DelayedLinear)
 # what may stand between spikes and weights: sums of spikes are whole numbers, averages are not
-WHOLE = (Neuron, Recurrent, nn.Flatten, SumPool2d, Dropout)
+WHOLE = (Neuron, Recurrent, nn.Flatten, SumPool2d, Dropout, Delay, Taps)
 
 
 def fold_batch_norm(network: SpikingNetwork) -> None:
@@ -53,10 +54,13 @@ def fold_batch_norm(network: SpikingNetwork) -> None:
         raise NetworkError("batch norm cannot be folded", bad)
 
 
-def prepare(network: SpikingNetwork, formats: Formats, state: bool = True, max_steps: int | None = None) -> None:
+def prepare(
+    network: SpikingNetwork, formats: Formats | Levels, state: bool = True, max_steps: int | None = None
+) -> None:
     """Put the whole network on the grid of ``formats``, in place; parameters keep their names.
 
     Args:
+        formats: `Formats` for number formats (Loihi 2), `Levels` for axons with types (TrueNorth).
         state: False leaves u and v real and quantises weights, thresholds, biases and decays only.
         max_steps: the longest sample. No input that long can wrap i or clip a readout; compile with it too.
 
@@ -70,7 +74,7 @@ def prepare(network: SpikingNetwork, formats: Formats, state: bool = True, max_s
         layer = network.layer(name)
         if isinstance(layer, WEIGHTED):
             bad += _whole_numbers(network, name)
-            grids[name] = on_grid(layer, formats)
+            grids[name] = on_levels(layer) if isinstance(formats, Levels) else on_grid(layer, formats)
             grids[name].peak = _peak(network, name)
     for name in network.names:
         layer = network.layer(name)
@@ -81,14 +85,18 @@ def prepare(network: SpikingNetwork, formats: Formats, state: bool = True, max_s
         odd = [s for s in sources if s not in grids]
         members = [grids[s] for s in sources if s in grids]
         if isinstance(layer, Recurrent):
-            inner = on_grid(layer.recurrent, formats)
+            loop = layer.recurrent
+            inner = on_levels(loop) if isinstance(formats, Levels) else on_grid(loop, formats)
             members.append(inner)
             layer.recurrent = inner  # type: ignore[assignment]  # a GridLinear is an nn.Linear
         if odd or not members:
             bad.append(f"'{name}' is fed by {', '.join(map(repr, odd)) or 'nothing'}, which holds no weights")
             continue
         try:
-            settle(neuron, members, formats, state, max_steps)
+            if isinstance(formats, Levels):
+                settle_levels(neuron, members, formats)
+            else:
+                settle(neuron, members, formats, state, max_steps)
         except NetworkError as problem:
             bad.append(f"'{name}': {problem}")
     for name, grid in grids.items():

@@ -75,6 +75,8 @@ def test_presets_train_for_the_formats_of_the_chip(name: str) -> None:
     quantise = load_config(name).quantise
     if quantise is None:
         pytest.skip(f"preset {name} trains real weights")
+    if quantise.axons:
+        pytest.skip(f"preset {name} trains for typed axons, see test_train_levels.py")
     chip = TARGET.chip.formats
     rows = {
         "weight": "weight_mixed",
@@ -207,7 +209,8 @@ def test_every_layer_type_builds() -> None:
         {"type": "linear", "out": 5, "max_delay": 3},
         {"type": "cuba_lif", "alpha": 0.5, "tau_mem": 0.02, "recurrent": True, "each": True, "learn": ["beta"]},
         {"type": "delay", "steps": 2},
-        {"type": "linear", "out": 3, "bias": True},
+        {"type": "taps", "steps": [0, 3]},
+        {"type": "linear", "out": 3, "bias": True, "window": 2},
         {"type": "cuba_li", "alpha": 0.5, "beta": 0.9},
         shape=(2, 8, 8),
     )
