@@ -134,7 +134,7 @@ def test_only_akida_takes_levels_and_counts(chip: str) -> None:
 
 
 def test_weights_run_on_the_grid_that_is_exported() -> None:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(1)
     layers = (QuantisedConv2d(1, 3, 3, bits=4), QuantisedReLU(2.0, 15), nn.Flatten(), QuantisedLinear(12, 2, bits=2))
     module = nn.Sequential(*layers)
     for p in module.parameters():
@@ -148,7 +148,7 @@ def test_weights_run_on_the_grid_that_is_exported() -> None:
     x = torch.randint(0, 4, (5, 1, 4, 4), generator=generator)
     ours = reference.run(network, x.numpy()[None]).answers["output"][0]
     assert np.allclose(module(x.float()).detach().numpy(), ours, atol=1e-5)
-    module(x.float()).sum().backward()
+    module(x.float()).square().sum().backward()
     assert layers[0].weight.grad.abs().sum() > 0
 
 
