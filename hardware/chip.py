@@ -48,7 +48,8 @@ REFERENCES = Path(__file__).parent / "references.bib"
 class Quantity:
     """A number with a range, a unit, a source and a grade. low <= value <= high.
 
-    includes: other quantities of the same group that were not told apart when it was measured.
+    includes: other quantities that were not told apart when it was measured: "spike" of the same group, or
+    "energy.spike" of another.
     """
 
     value: float
@@ -212,9 +213,9 @@ def read_chip(path: Path) -> Chip:
     regime = data.get("regime", "free-running")
     if regime not in REGIMES:
         bad.append(f"regime '{regime}' is not one of {', '.join(REGIMES)}")
-    name = data.get("default_constants", "default")
-    if name in sets or not isinstance(name, str):
-        bad.append(f"default_constants must be a name that no other set has, got {name!r}")
+    default = data.get("default_constants", "default")
+    if not isinstance(default, str) or default in sets:
+        bad.append(f"default_constants must be a name that no other set has, got {default!r}")
     formats = {}
     for name, row in data.get("formats", {}).items():
         try:
@@ -232,7 +233,7 @@ def read_chip(path: Path) -> Chip:
         formats=types.MappingProxyType(formats),
         not_modelled=tuple(data["not_modelled"]),
         regime=regime,
-        default_constants=name,
+        default_constants=default,
         constants=sets,
         refused=refused,
         **groups,

@@ -88,10 +88,12 @@ class Prices:
         if isinstance(constants, Mapping):
             self.name = f"{self.name}, {len(constants)} replaced"
             self.quantities |= _replaced(chip, constants)
-        self.included = {f"{group}.{other}": name for name, q, group in self._grouped() for other in q.includes}
-
-    def _grouped(self) -> list[tuple[str, Quantity, str]]:
-        return [(name, q, name.partition(".")[0]) for name, q in self.quantities.items()]
+        self.included = {
+            other if "." in other else f"{dotted.partition('.')[0]}.{other}": dotted
+            for dotted, q in self.quantities.items()
+            for other in q.includes
+        }
+        self.within_power = False  # something counted was, whose energy is part of a power
 
     def has(self, name: str) -> bool:
         return name in self.quantities
@@ -101,9 +103,9 @@ class Prices:
         q: Quantity | None = self.quantities.get(name)
         if q is None:
             inside = self.included.get(name)
-            self.missing[f"{name}: " + (f"not told apart from {inside}, which includes it" if inside else missing)] = (
-                None
-            )
+            self.within_power |= inside is not None and inside.startswith("power.")
+            why = f"not told apart from {inside}, which includes it" if inside else missing
+            self.missing[f"{name}: {why}"] = None
             return None
         self.sources[name] = Source(name, q.value, q.low, q.high, q.unit, q.grade, q.source, q.note)
         return np.array([q.low, q.value, q.high])

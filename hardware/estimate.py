@@ -248,6 +248,7 @@ def assemble(
 ) -> Estimate:
     """Boundaries, ranges and sources of what was summed."""
     events = np.atleast_2d(sum(energy.values(), np.zeros(3))) if energy else None
+    known = np.zeros((1, 3)) if events is None and prices.within_power else events
     time = np.atleast_2d(sum(took.causes.values(), np.zeros(3))) if took.causes else None
     power = static(prices, machine)
     busy = _host_busy(prices, machine)
@@ -256,6 +257,7 @@ def assemble(
     if events is not None:
         boundaries["events"] = _mean(events)
         boundaries["above_loaded_idle"] = _mean(events + busy)
+    if known is not None:
         for name, watts in (("above_boot_idle", power["loaded_idle"]), ("total", power["static"])):
             if watts is None:
                 missing = "boot idle and plateau" if name == "above_boot_idle" and power["static"] is not None else name
@@ -267,7 +269,8 @@ def assemble(
             elif time is None:
                 reasons[name] = took.reason
             else:
-                boundaries[name] = _mean(events + busy + watts * time)
+                boundaries[name] = _mean(known + busy + watts * time)
+                reasons[name] = ""
     if time is None:
         reasons["latency"] = took.reason
     sources = tuple(prices.sources.values())
