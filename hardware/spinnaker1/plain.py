@@ -196,7 +196,8 @@ class Step(NamedTuple):
 
 
 class Plain:
-    """A run of a program. ``saturated``: additions beyond 16 bits of all sums that were taken, or `flush`\\ ed."""
+    """A run of a program. saturated: additions beyond 16 bits, of all sums that were taken or that `flush` has seen.
+    processed: synapses."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -207,7 +208,7 @@ class Plain:
         self.coming: dict[tuple[str, int], list[tuple[Int64, Int64]]] = defaultdict(list)
         self.past: dict[tuple[str, int], Int64] = {}
         self.t = 0
-        self.saturated = 0
+        self.saturated = self.processed = 0
 
     def step(self, events: Int64, injected: dict[str, Objects] | None = None) -> Step:
         """One step; events: inputs that fire in it, in the order of processing."""
@@ -229,6 +230,7 @@ class Plain:
         if not rows:
             return
         of = np.concatenate(rows)
+        self.processed += of.size
         for d in np.unique(s.delay[of]).tolist():
             some = of[s.delay[of] == d]
             self.coming[s.target, t + d].append((s.place[some], s.weight[some]))
