@@ -133,7 +133,7 @@ def simulate_sample(
     entered: NDArray[np.uint8],
     probed: IntArray,
     spikes: NDArray[np.uint8],
-    values: NDArray[np.int32],
+    values: IntArray,
     booked: IntArray,
     injected: IntArray,
     state: IntArray,
@@ -260,7 +260,7 @@ def run(
     entered = np.zeros((batch, steps, inputs), np.uint8)
     entered[:, :length] = dense.transpose(1, 0, 2)
     spikes = np.zeros((batch, steps if record_spikes or program.readout == "count" else 0, n), np.uint8)
-    values = np.zeros((batch, steps, probed.shape[1]), np.int32)
+    values = np.zeros((batch, steps, probed.shape[1]), np.int64)
     booked = np.zeros((batch, 4, steps, cores), np.int64)
     injected = np.zeros((batch, steps), np.int64)
 
@@ -290,6 +290,11 @@ def run(
 
     with ThreadPoolExecutor(_threads()) as pool:
         list(pool.map(one, range(batch)))
+    if (np.abs(values) >= 1 << 31).any():
+        raise SimulationError(
+            "u or v has left 32 bits; preset brian2loihi has no limit of width, but the chip's registers hold 24 bits: "
+            "the network needs smaller weights or faster decays, or another preset"
+        )
     columns = np.concatenate([[0], np.cumsum([p.shape[1] for p in places.values()])])
     found = {probe: values[:, :, columns[k] : columns[k + 1]].transpose(1, 0, 2) for k, probe in enumerate(places)}
     window = slice(program.skew[program.output], program.skew[program.output] + length)
@@ -303,7 +308,7 @@ def run(
         spikes={name: spikes[:, :, net.first[k] : net.first[k + 1]].transpose(1, 0, 2) for k, name in enumerate(names)}
         if record_spikes
         else {},
-        probes={probe: found[probe] for probe in dict.fromkeys(probes)},
+        probes={probe: found[probe].astype(np.int32) for probe in dict.fromkeys(probes)},
         counters=Counters(
             synops=synops,
             updates=np.broadcast_to(updates, synops.shape).astype(np.int64),
@@ -320,7 +325,7 @@ def run(
 SYNAPSE_BYTES = 3  # 8 bits of weight, 10 of target, 6 of delay: `limits.synapse_entry` of chips/loihi1.toml
 
 
-def _scores(readout: str, fired: NDArray[np.uint8], v: NDArray[np.int32]) -> IntArray:
+def _scores(readout: str, fired: NDArray[np.uint8], v: IntArray) -> IntArray:
     """int64[batch, classes] over the steps of a sample. fired, v: [batch, steps, classes]."""
     found = {"count": fired.sum(axis=1), "sum": v.sum(axis=1, dtype=np.int64), "max": v.max(axis=1), "last": v[:, -1]}
     scores: IntArray = found[readout].astype(np.int64)
