@@ -39,7 +39,7 @@ class Population:
 
     node: name in the Network. model: key of the chip's update rule ("input" has no state).
     params: integer arrays, scalar or one value per neuron (flat, row-major). Of an input, "high" is the largest
-    value of a channel in a step: 1, a spike, unless given.
+    value of a channel in a step: 1, a spike, unless given; "low" the smallest, 0 unless given.
     """
 
     name: str
@@ -156,6 +156,11 @@ class Program:
     def high(self) -> int:
         """The largest value of an input channel in a step; 1 where inputs are spikes."""
         return int(self.populations[self.input].params.get("high", np.array(1)))
+
+    @property
+    def low(self) -> int:
+        """The smallest value of an input channel in a step; 0 unless messages have a sign."""
+        return int(self.populations[self.input].params.get("low", np.array(0)))
 
     @property
     def neurons(self) -> int:

@@ -14,8 +14,9 @@ from neuro.events import Events, count_events
 from neuro.extend import did_you_mean
 from neuro.hardware.program import Program
 from neuro.hardware.target import load_target
-from neuro.hardware.trace import Counters, Trace
+from neuro.hardware.trace import Counters, Stage, Trace
 
+MAX_HIGH = 255  # what a byte holds
 ROOM = 256 << 20  # bytes of input and record that are held at a time, unless ``batch`` says how many samples
 DT_TOLERANCE = 1e-6  # relative; a step read from a file may have been rounded
 
@@ -119,12 +120,12 @@ class _Dense:
             bad.append(f"the array is empty (shape {self.array.shape}); give at least one step and one sample")
         if self.array.dtype.kind not in "bui":
             bad.append(f"a dense array must be bool or integer, got {self.array.dtype}; spikes are 0 or 1")
-        elif self.array.size and self.array.dtype.kind != "b" and not _within(self.array, program.high):
+        elif self.array.size and self.array.dtype.kind != "b" and not _within(self.array, program):
             bad.append(
                 f"spikes are 0 or 1, found values {self.array.min()}..{self.array.max()}; "
                 "events counted per step become spikes by array > 0"
-                if program.high == 1
-                else f"values must lie in 0..{program.high}, found {self.array.min()}..{self.array.max()}"
+                if (program.low, program.high) == (0, 1)
+                else f"values must lie in {program.low}..{program.high}, found {self.array.min()}..{self.array.max()}"
             )
         return bad
 
@@ -136,7 +137,9 @@ class _Dense:
     def dense(self, program: Program, begin: int, end: int) -> NDArray[np.uint8]:
         batched = self._batched(program)
         assert batched is not None
-        return np.ascontiguousarray(self.array.reshape(batched)[:, begin:end], dtype=np.uint8)
+        narrow = program.low >= 0 and program.high <= MAX_HIGH
+        chosen = self.array.reshape(batched)[:, begin:end]
+        return np.ascontiguousarray(chosen, dtype=np.uint8 if narrow else np.int32)
 
 
 class _Recordings:
@@ -186,8 +189,8 @@ def _listed(shape: tuple[int, ...]) -> str:
     return ", ".join(map(str, shape))
 
 
-def _within(array: NDArray[Any], high: int) -> bool:
-    return int(array.min()) >= 0 and int(array.max()) <= high
+def _within(array: NDArray[Any], program: Program) -> bool:
+    return int(array.min()) >= program.low and int(array.max()) <= program.high
 
 
 def _bytes_per_sample(program: Program, steps: int, probes: tuple[Any, ...], record_spikes: bool) -> int:
@@ -213,4 +216,8 @@ def _joined(traces: Sequence[Trace]) -> Trace:
         probes={p: np.concatenate([t.probes[p] for t in traces], axis=1) for p in first.probes},
         counters=Counters(**counters),
         scores=np.concatenate([t.scores for t in traces]),
+        stages={
+            name: Stage(s.kind, np.concatenate([t.stages[name].events for t in traces]), s.filters, s.units)
+            for name, s in first.stages.items()
+        },
     )

@@ -34,6 +34,36 @@ def _registers(pick: Pick, rng: np.random.Generator, n: int) -> dict[str, np.nda
     }
 
 
+def _others(pick: Pick, rng: np.random.Generator, n: int) -> tuple[str, dict[str, Any]]:
+    """(model, parameters) of a population beyond LIF; calm ones, and ones at the ends of their registers."""
+    model = pick(("lif_reset", "ternary_lif", "sigma", "delta", "sigma_delta", "sigma_delta", "rf", "rf_iz"))
+
+    def values(low: int, high: int, *special: int) -> np.ndarray:
+        each = rng.integers(low, high + 1, n if pick((True, False)) else ())
+        return np.where(rng.random(each.shape) < 0.2, rng.choice(special, each.shape), each)
+
+    if model in ("lif_reset", "ternary_lif"):
+        params = _registers(pick, rng, n)
+        if model == "lif_reset":
+            return model, params | {"reset_interval": pick((1, 2, 3, 7)), "reset_offset": pick((0, 1, 2, 9))}
+        high = params.pop("vth")
+        return model, params | {"vth_hi": high, "vth_lo": -values(0, 300, 0, 131071, -3)}
+    if model == "sigma":
+        return model, {}
+    if model in ("delta", "sigma_delta"):
+        top = pick((50, 5000, (1 << 31) - 1))
+        params = {"vth": values(0, top, 0, 1), "spike_exp": values(0, 7, 0), "state_exp": values(0, 7, 0)}
+        params |= {"cum_error": values(0, 1, 0)}
+        if model == "sigma_delta":
+            params |= {"bias": values(-top, top, 0, -(1 << 31)), "relu": values(0, 1, 1)}
+        return model, params
+    bits = pick((0, 5, 12, 20))
+    one = 1 << bits
+    params = {"sin_decay": values(-one, one, one, 0), "cos_decay": values(-one, one, one, -2 * one)}
+    params |= {"decay_bits": bits, "state_exp": values(0, 7, 0, 12), "vth": values(0, 3000, 0, (1 << 23) - 1)}
+    return model, params
+
+
 def _matrix_params(pick: Pick, rng: np.random.Generator, shape: tuple[int, ...]) -> tuple[np.ndarray, dict[str, Any]]:
     mode = pick((1, 1, 2, 3, 0))
     low, high = {2: (-9, 300), 3: (-300, 9)}.get(mode, (-300, 300))
@@ -80,18 +110,26 @@ def build(pick: Pick, seed: int, most: int = 30) -> tuple[Program, np.ndarray]:
     rng = np.random.default_rng(seed)
     image = pick((True, False))
     shape = (pick((1, 2, 4)), pick((3, 6, 7)), pick((3, 5, 8))) if image else (pick((1, 5, most)),)
-    populations = [Population("in", "in", "input", shape)]
+    low, high = pick(((0, 1), (0, 1), (-9, 9), (-(1 << 20), 1 << 20)))
+    populations = [Population("in", "in", "input", shape, {} if high == 1 else {"low": low, "high": high})]
     projections: list[Projection] = []
 
     def join(source: str, target: str, kind: str, weight, params) -> None:
         name = f"{source}-{target}-{len(projections)}"
+        params = dict(params)
+        if pick((True, True, False)):
+            params["num_message_bits"] = pick((8, 24))
+        if {p.name: p.model for p in populations}[target] in ("rf", "rf_iz") and pick((True, False)):
+            params["port"] = 1
         projections.append(Projection(name, name, source, target, kind, weight, params))
 
     for k in range(pick((1, 2, 3, 4))):
         name, source = f"p{k}", populations[pick(range(len(populations)))]
         conv = _conv(pick, rng, source) if len(source.shape) == 3 and pick((True, True, False)) else None
         shape = conv[0] if conv else (pick((1, 4, 33, most)),)
-        target = Population(name, name, pick(("lif", "li")), shape, _registers(pick, rng, int(np.prod(shape))))
+        n = int(np.prod(shape))
+        model, params = _others(pick, rng, n) if pick((True, False)) else ("lif", _registers(pick, rng, n))
+        target = Population(name, name, pick(("lif", "li")) if model == "lif" else model, shape, params)
         populations.append(target)
         if conv:
             join(source.name, name, "conv", *conv[1:])
@@ -123,7 +161,9 @@ def build(pick: Pick, seed: int, most: int = 30) -> tuple[Program, np.ndarray]:
     )
     steps, batch = pick((1, 5, 16)), pick((1, 2, 3))
     dense = rng.random((steps, batch, populations[0].size)) < pick((0.0, 0.05, 0.3, 1.0))
-    return program, dense.astype(np.uint8)
+    if high == 1:
+        return program, dense.astype(np.uint8)
+    return program, (dense * rng.integers(low, high + 1, dense.shape)).astype(np.int32)
 
 
 def from_seed(seed: int, most: int = 30) -> tuple[Program, np.ndarray]:

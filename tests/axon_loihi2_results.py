@@ -14,15 +14,16 @@ import warnings
 import numpy as np
 
 from neuro.hardware.loihi2.kernels import run
+from neuro.hardware.loihi2.models import VARIABLES
 from neuro.hardware.program import Program
 
 COUNTERS = ("synops", "updates", "spikes", "packets", "hops", "injected")
 
 
 def results(program: Program, dense: np.ndarray) -> dict[object, np.ndarray]:
-    """("u" | "v" | "a" | "spikes", population), "scores" and the counters -> array, as axon_pyint_loihi2 has them."""
-    stateful = [name for name, p in program.populations.items() if p.model != "input"]
-    trace = run(program, dense, tuple((name, variable) for name in stateful for variable in "uva"))
+    """(variable | "spikes", population), "scores" and the counters -> array, as axon_pyint_loihi2 has them."""
+    stateful = [(name, p.model) for name, p in program.populations.items() if p.model != "input"]
+    trace = run(program, dense, tuple((name, variable) for name, model in stateful for variable in VARIABLES[model]))
     found: dict[object, np.ndarray] = {(variable, name): values for (name, variable), values in trace.probes.items()}
     found |= {("spikes", name): values for name, values in trace.spikes.items()}
     found |= {name: getattr(trace.counters, name) for name in COUNTERS}

@@ -7,9 +7,13 @@ generator drive the same code; array contents come from a generator seeded by on
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from lava_programs import conv, dense, population, program, sparse, spikes
+
+from neuro.hardware.export.lava_limits import heterogeneous
+from neuro.hardware.program import Population
 
 Choose = Callable[[int, int], int]
 SPECIAL_DECAYS = (0, 1, 2047, 4094, 4095)
@@ -19,33 +23,84 @@ def of(choose: Choose, values):
     return values[choose(0, len(values) - 1)]
 
 
-def random_program(choose: Choose, wild: bool = True):
-    """Returns (program, dense uint8[steps, 2, n_inputs]). wild: also exponents and biases beyond the registers."""
+def random_program(choose: Choose, wild: bool = True, others: bool = True):
+    """Returns (program, dense [steps, 2, n_inputs]). wild: also exponents and biases beyond the registers.
+    others: also neurons that are not LIF, and graded messages."""
     rng = np.random.default_rng(choose(0, 2**32 - 1))
     image = choose(0, 2) == 0
     first = (choose(1, 3), choose(3, 6), choose(3, 6)) if image else choose(1, 8)
+    low, high = of(choose, ((0, 1), (0, 1), (0, 200), (-300, 300))) if others else (0, 1)
     populations = [population("input", first, "input")]
+    if high > 1:
+        populations = [Population("input", "input", "input", populations[0].shape, {"low": low, "high": high})]
     projections = []
     for layer in range(choose(1, 3)):
         before = populations[-1]
         if len(before.shape) == 3 and choose(0, 1):
             made, name = _conv(choose, rng, before), f"layer{layer}"
             projections.append(conv(f"conv{layer}", before.name, name, made["weight"], **made["options"]))
-            populations.append(_population(choose, rng, name, made["shape"], wild=wild))
+            populations.append(_population(choose, rng, name, made["shape"], wild=wild, others=others))
         else:
-            populations.append(_population(choose, rng, f"layer{layer}", choose(1, 9), wild=wild))
+            populations.append(_population(choose, rng, f"layer{layer}", choose(1, 9), wild=wild, others=others))
             projections.append(_matrix(choose, rng, f"forward{layer}", before, populations[-1], wild=wild))
     for k in range(choose(0, 2)):  # loops, skips and feedback between any two
         source = of(choose, populations)
         target = of(choose, populations[1:])
         projections.append(_matrix(choose, rng, f"extra{k}", source, target, wild=wild))
+    table = {p.name: p for p in populations}
+    projections = [_message(choose, p, table) for p in projections] if others else projections
     made = program(populations, projections, depth=choose(1, 4))
     rate = of(choose, (0.05, 0.3, 1.0))
-    return made, spikes(rng, choose(4, 25), 2, populations[0].size, rate)
+    dense_in = spikes(rng, choose(4, 25), 2, populations[0].size, rate)
+    if high > 1:
+        dense_in = dense_in * rng.integers(low, high, dense_in.shape, dtype=np.int32, endpoint=True)
+    return made, dense_in
 
 
-def _population(choose, rng, name, size, *, wild):
+def _message(choose, projection, table):
+    """The projection with graded messages, and perhaps at the imaginary port. Sparse, which a convolution becomes
+    where neurons differ, does not wrap the sum of messages as Lava's Conv does: no such pair."""
+    more = {}
+    target = table[projection.target].model
+    mixed = any(heterogeneous(table[end]) for end in (projection.source, projection.target))
+    if choose(0, 2) and not (projection.kind == "conv" and mixed):
+        more["num_message_bits"] = 24
+    if target in ("rf", "rf_iz") and choose(0, 1):
+        more["port"] = 1
+    return replace(projection, params={**projection.params, **more})
+
+
+def _other(choose, rng, name, size):
+    """A population that is not LIF, at most two kinds of neurons in it."""
     n = int(np.prod(size))
+    model = of(choose, ("lif_reset", "ternary_lif", "sigma", "delta", "sigma_delta", "sigma_delta", "rf", "rf_iz"))
+
+    def kinds(*values):
+        return rng.choice(values, n) if choose(0, 4) == 0 else of(choose, values)
+
+    bias = {"bias_mant": rng.integers(-2000, 2000, n), "bias_exp": choose(0, 7)}
+    cuba = {"du": kinds(0, 900, 4095), "dv": kinds(0, 200, 4095), **bias}
+    delta = {"vth": kinds(0, 7, 300), "spike_exp": choose(0, 3), "state_exp": kinds(0, 6), "cum_error": choose(0, 1)}
+    bits = of(choose, (6, 12))
+    decay = {"decay_bits": bits, "sin_decay": kinds(int(0.5 * 2**bits), int(0.1 * 2**bits))}
+    table = {
+        "lif_reset": cuba | {"vth": kinds(0, 50), "reset_interval": choose(1, 6), "reset_offset": choose(0, 9)},
+        "ternary_lif": cuba | {"vth_hi": kinds(0, 90), "vth_lo": -kinds(0, 60)},
+        "sigma": {},
+        "delta": delta,
+        "sigma_delta": delta | {"bias": rng.integers(-500, 500, n), "relu": choose(0, 1)},
+        "rf": decay | {"cos_decay": kinds(int(0.8 * 2**bits), -int(0.3 * 2**bits)), "state_exp": choose(0, 7)},
+    }
+    resonator = table["rf"] | {"vth": kinds(1, 400, 9000)}
+    params = resonator if model.startswith("rf") else table[model]
+    shape = (size,) if isinstance(size, int) else tuple(size)
+    return Population(name, name, model, shape, params)
+
+
+def _population(choose, rng, name, size, *, wild, others=False):
+    n = int(np.prod(size))
+    if others and choose(0, 1):
+        return _other(choose, rng, name, size)
     per_neuron = choose(0, 3) == 0
 
     def decay():

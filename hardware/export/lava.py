@@ -24,6 +24,7 @@ from neuro.hardware.export.folders import whole_folder
 from neuro.hardware.export.lava_graph import LavaGraph, lower
 from neuro.hardware.export.lava_module import identity, listing, module_text, title, uniform
 from neuro.hardware.export.lava_shim import PIP, VERSION
+from neuro.hardware.loihi2.models import graded, input_range
 from neuro.hardware.program import Program
 
 MANIFEST = "manifest.json"
@@ -47,8 +48,8 @@ installs without the extra flags.
 """
 
 
-def write(program: Program, path: Path | str, *, example: NDArray[np.uint8] | None = None) -> Path:
-    """Write the folder ``path``. example: uint8[steps, n_inputs], one sample for check.npz; default random.
+def write(program: Program, path: Path | str, *, example: NDArray[Any] | None = None) -> Path:
+    """Write the folder ``path``. example: integers [steps, n_inputs], one sample for check.npz; default random.
 
     Raises:
         UnsupportedNode, DoesNotFit: see `lava_graph.lower`.
@@ -59,14 +60,21 @@ def write(program: Program, path: Path | str, *, example: NDArray[np.uint8] | No
     path = Path(path)
     graph = lower(program)
     source = program.populations[program.input]
+    given: NDArray[Any]
     if example is None:
-        example = (np.random.default_rng(0).random((CHECK_STEPS, source.size)) < 0.1).astype(np.uint8)
-    dense = np.asarray(example).reshape(len(example), 1, source.size)
+        rng, (low, high) = np.random.default_rng(0), input_range(source)
+        active = rng.random((CHECK_STEPS, source.size)) < 0.1
+        given = active * (rng.integers(low, high + 1, active.shape) if (low, high) != (0, 1) else 1)
+    else:
+        given = np.asarray(example)
+    dense = given.reshape(len(given), 1, source.size)
     trace = simulate(program, dense)
     with whole_folder(path, MANIFEST) as folder:
         write_graph(program, graph, folder)
         t, x = np.nonzero(dense[:, 0])
         check = {"t": t.astype(np.int32), "x": x.astype(np.int32), "steps": np.array(len(dense))}
+        if graded(source):
+            check["value"] = dense[t, 0, x].astype(np.int32)
         check |= {f"spikes.{n}": s[:, 0] for n, s in trace.spikes.items() if program.populations[n].model != "input"}
         np.savez_compressed(folder / "check.npz", allow_pickle=False, **check)
         (folder / "README.md").write_text(_readme(program, graph), encoding="utf-8")
@@ -87,6 +95,7 @@ def manifest(program: Program, graph: LavaGraph) -> dict[str, Any]:
         "lava": VERSION,
         "dt": program.dt,
         "input": program.input,
+        "values": list(input_range(program.populations[program.input])),
         "output": program.output,
         "readout": program.readout,
         "depth": program.depth,
@@ -111,11 +120,9 @@ def _arrays(graph: LavaGraph) -> dict[str, NDArray[Any]]:
     for part in graph.parts:
         if not identity(part):
             arrays[f"{part.name}.index"] = part.index
-        if part.du is not None:
-            for name in ("bias_mant", "bias_exp"):
-                values = getattr(part, name)
-                if not uniform(values):
-                    arrays[f"{part.name}.{name}"] = values.reshape(part.shape).astype(np.int32)
+        for name, values in part.arrays.items():
+            if not uniform(values):
+                arrays[f"{part.name}.{name}"] = values.reshape(part.shape).astype(np.int32)
     for synapses in graph.synapses:
         for name, values in synapses.arrays.items():
             wide = name in ("delays", "row", "col")  # Lava insists on delays of numpy's int

@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 from neuro.errors import FormatError, SimulationError
 
 VARIABLES = ("u", "v", "s")
-Log = NDArray[np.int32]  # [steps, 3, n] u, v, s of one process
+# what is read of each model in every step: its state in Lava's names, then "s", what it sends
+STATES: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("lif", "li", "lif_reset", "ternary_lif"), VARIABLES),
+    "sigma": ("sigma", "s"),
+    "delta": ("act", "residue", "error", "s"),
+    "sigma_delta": ("sigma", "act", "residue", "error", "s"),
+    **dict.fromkeys(("rf", "rf_iz"), ("real", "imag", "s")),
+}
+Log = NDArray[np.int32]  # [steps, k, n], the k variables of one process
 Values = dict[tuple[str, str], NDArray[np.int32]]  # (population, variable) -> [steps, batch, n]
 
 _names = itertools.count()
@@ -52,6 +60,18 @@ class LavaFolder:
         }
 
     @property
+    def variables(self) -> dict[str, tuple[str, ...]]:
+        """Process with neurons -> its variables, as `STATES`."""
+        model = {p["name"]: p["model"] for p in self.manifest["populations"]}
+        return {q: STATES[model[name]] for name, parts in self.populations.items() for q in parts}
+
+    @property
+    def low_high(self) -> tuple[int, int]:
+        """The least and the largest value of an input channel."""
+        low, high = self.manifest.get("values", (0, 1))
+        return int(low), int(high)
+
+    @property
     def processes(self) -> list[str]:
         """All processes with neurons."""
         return [q for parts in self.populations.values() for q in parts]
@@ -61,13 +81,13 @@ class LavaFolder:
         sizes = {p["name"]: int(p["size"]) for p in self.manifest["populations"]}
         found = {}
         for population, parts in self.populations.items():
-            steps = len(logs[parts[0]])
-            values = np.zeros((len(VARIABLES), steps, sizes[population]), np.int32)
+            steps, variables = len(logs[parts[0]]), self.variables[parts[0]]
+            values = np.zeros((len(variables), steps, sizes[population]), np.int32)
             for process in parts:
                 index = self.index[process]
                 live = index >= 0
                 values[:, :, index[live]] = logs[process].transpose(1, 0, 2)[:, :, live]
-            found.update({(population, name): values[k] for k, name in enumerate(VARIABLES)})
+            found.update({(population, name): values[k] for k, name in enumerate(variables)})
         return found
 
 
@@ -103,16 +123,21 @@ def _import(path: Path) -> ModuleType:
     return module
 
 
-def padded(dense: NDArray[Any], inputs: int, depth: int) -> NDArray[np.uint8]:
-    """uint8[steps + depth, batch, inputs]: samples followed by the silence in which the pipeline drains.
+def padded(
+    dense: NDArray[Any], inputs: int, depth: int, between: tuple[int, int] = (0, 1)
+) -> NDArray[np.int32] | NDArray[np.uint8]:
+    """[steps + depth, batch, inputs]: samples followed by the silence in which the pipeline drains; uint8 of 0 and 1,
+    int32 where ``between`` says that channels carry more.
 
     Raises:
-        SimulationError: not [steps, batch, ...] of 0 and 1 with ``inputs`` values in a step.
+        SimulationError: not [steps, batch, ...] of such values with ``inputs`` values in a step.
     """
-    array = np.asarray(dense)
+    array, (low, high) = np.asarray(dense), between
     if array.ndim < 3 or 0 in array.shape or array[0, 0].size != inputs:
         raise SimulationError(f"dense must be [steps, batch, {inputs}] and not empty, got shape {array.shape}")
-    if array.dtype.kind not in "bui" or not np.isin(array, (0, 1)).all():
-        raise SimulationError(f"dense must hold 0 and 1, got {array.dtype} {array.min()}..{array.max()}")
-    flat = array.reshape(*array.shape[:2], inputs).astype(np.uint8)
-    return np.concatenate([flat, np.zeros((depth, *flat.shape[1:]), np.uint8)])
+    if array.dtype.kind not in "bui" or int(array.min()) < low or int(array.max()) > high:
+        held = "0 and 1" if between == (0, 1) else f"{low}..{high}"
+        raise SimulationError(f"dense must hold {held}, got {array.dtype} {array.min()}..{array.max()}")
+    dtype = np.uint8 if between == (0, 1) else np.int32
+    flat = array.reshape(*array.shape[:2], inputs).astype(dtype)
+    return np.concatenate([flat, np.zeros((depth, *flat.shape[1:]), dtype)])

@@ -2,8 +2,8 @@
 
 Lava differs from a `Program` in four ways, all settled here and exactly:
 
-- du, dv and vth are one number per LIF process. A population whose neurons differ is split into parts of
-  equal parameters; matrices are split into the same rows and columns.
+- Decays, thresholds and exponents are one number per process. A population whose neurons differ is split into parts
+  of equal parameters; matrices are split into the same rows and columns.
 - A right shift acts on the accumulated sum of one Dense, so the columns of a matrix with a negative weight
   exponent may not be split. Each part of such a source keeps the full size, its foreign neurons fed nothing
   and therefore silent; Lava adds the spike vectors of the parts in the one matrix' input port.
@@ -25,11 +25,13 @@ from numpy.typing import NDArray
 from neuro.hardware.export.lava_limits import (
     EXCITATORY,
     INHIBITORY,
-    LIF_RANGES,
+    PER_NEURON,
+    RANGES,
     check,
     geometry,
     heterogeneous,
     scalar,
+    shared,
     sign_mode_of,
     stays_conv,
     truncated,
@@ -39,15 +41,20 @@ from neuro.hardware.program import Population, Program, Projection
 
 IntArray = NDArray[np.int64]
 Shape = tuple[int, ...]
+# Lava's process of each model
+PROCESS = {"lif": "LIF", "li": "LIF", "lif_reset": "LIFReset", "ternary_lif": "TernaryLIF", "sigma": "Sigma"}
+PROCESS |= {"delta": "Delta", "sigma_delta": "SigmaDelta", "rf": "RF", "rf_iz": "RF_IZ"}
 MANY_KINDS = 8  # kinds of neurons beyond which a matrix per pair of parts costs more than padded parts
+
+
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One Lava process with neurons: a LIF, or the source of the input.
+    """One Lava process with neurons, or the source of the input.
 
-    population, of: the population it belongs to, and how many neurons that has.
+    population, of: the population it belongs to, and how many neurons that has. model: as in the program.
     index: int64[n] our flat (row-major) neuron at each flat place of the process; -1 where the place is
-    only padding. shape: of the Lava process, its product is n. du, dv, vth: None for the input.
-    bias_mant, bias_exp: int64[n] in the process' order.
+    only padding. shape: of the Lava process, its product is n. scalars: parameters that all its neurons share.
+    arrays: int64[n] the others, in the process' order.
     """
 
     name: str
@@ -55,11 +62,9 @@ class Part:
     of: int
     shape: Shape
     index: IntArray
-    du: int | None = None
-    dv: int | None = None
-    vth: int | None = None
-    bias_mant: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
-    bias_exp: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
+    model: str = "input"
+    scalars: dict[str, int] = field(default_factory=dict)
+    arrays: dict[str, IntArray] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -71,7 +76,8 @@ class Synapses:
     """One Lava connection process. kind: Dense, DelayDense, Sparse, DelaySparse or Conv.
 
     sources: parts whose spikes are added at its input; more than one only if they are padded to one size.
-    arrays: what the process takes, in Lava's orientation. options: its integer keyword arguments.
+    arrays: what the process takes, in Lava's orientation. options: its integer keyword arguments. port: the name of
+    the target's port.
     """
 
     name: str
@@ -81,6 +87,7 @@ class Synapses:
     target: str
     arrays: dict[str, NDArray[np.int64]]
     options: dict[str, int | tuple[int, ...]]
+    port: str = "a_in"
 
     @property
     def live(self) -> bool:
@@ -188,7 +195,17 @@ def _conv(program: Program, projection: Projection, source: Part, target: Part, 
         "dilation": dilation[::-1],
         "groups": groups,
     }
-    return Synapses(name, projection.name, "Conv", (source.name,), target.name, {"weight": weight}, options)
+    if bits := scalar(projection, "num_message_bits", 0):
+        options["num_message_bits"] = bits
+    port = port_of(projection, target)
+    return Synapses(name, projection.name, "Conv", (source.name,), target.name, {"weight": weight}, options, port)
+
+
+def port_of(projection: Projection, target: Part) -> str:
+    """The port of the target that a projection ends in."""
+    if target.model not in ("rf", "rf_iz"):
+        return "a_in"
+    return "a_imag_in" if scalar(projection, "port", 0) else "a_real_in"
 
 
 def conv_entries(
@@ -227,11 +244,12 @@ def _parts(
         index, shape = np.arange(size, dtype=np.int64), (size,)
     if population.model == "input":
         return (Part(_unique(population.name, taken), population.name, size, shape, index),)
-    values = {n: np.broadcast_to(population.params.get(n, np.int64(0)).ravel(), (size,)) for n in LIF_RANGES}
+    held = RANGES[population.model]
+    values = {n: np.broadcast_to(population.params.get(n, np.int64(0)).ravel(), (size,)) for n in held}
     if not heterogeneous(population):
         name = _unique(population.name, taken)
         return (_part(name, population, shape, index, values),)
-    rows = np.stack([values["du"], values["dv"], values["vth"]], axis=1)
+    rows = np.stack([values[n] for n in shared(population)], axis=1)
     kinds, member = np.unique(rows, axis=0, return_inverse=True)
     member = member.ravel()
     shifted = any(
@@ -241,7 +259,8 @@ def _parts(
     padded = shifted or len(kinds) > MANY_KINDS
     why = "a matrix with a negative exponent reads them" if shifted else "one matrix can then read them all"
     notes.append(
-        f"'{population.name}' is {len(kinds)} LIF processes, one for each (du, dv, vth)"
+        f"'{population.name}' is {len(kinds)} {PROCESS[population.model]} processes, one for each "
+        f"({', '.join(shared(population))})"
         + (f", each of full size because {why}" if padded else "")
     )
     parts = []
@@ -256,10 +275,9 @@ def _parts(
 def _part(name: str, population: Population, shape: Shape, index: IntArray, values: dict[str, IntArray]) -> Part:
     live = index >= 0
     first = index[live][0]
-    bias_mant = np.where(live, values["bias_mant"][index], 0)
-    bias_exp = np.where(live, values["bias_exp"][index], 0)
-    du, dv, vth = (int(values[n][first]) for n in ("du", "dv", "vth"))
-    return Part(name, population.name, population.size, shape, index, du, dv, vth, bias_mant, bias_exp)
+    scalars = {n: int(v[first]) for n, v in values.items() if n not in PER_NEURON}
+    arrays = {n: np.where(live, v[index], 0) for n, v in values.items() if n in PER_NEURON}
+    return Part(name, population.name, population.size, shape, index, population.model, scalars, arrays)
 
 
 @dataclass(frozen=True, eq=False)
@@ -327,9 +345,10 @@ def _blocks(
             name = _unique(projection.name, taken)
             options = dict(entries.options)
             options["shape"] = (target.size, group[0].size)
-            found.append(
-                Synapses(name, projection.name, kind, tuple(s.name for s in group), target.name, arrays, options)
-            )
+            if bits := scalar(projection, "num_message_bits", 0):
+                options["num_message_bits"] = bits
+            ends = tuple(s.name for s in group), target.name
+            found.append(Synapses(name, projection.name, kind, *ends, arrays, options, port_of(projection, target)))
     return found
 
 

@@ -71,18 +71,24 @@ class Compiled:
     builders: Mapping[str, Any]
     queues: Sequence[_Queue]
 
-    def run(self, data: Mapping[str, NDArray[Any]]) -> dict[str, Log]:
-        """One run from zero state. data: source process -> [..., steps]. Returns u, v, s of every LIF process."""
+    def run(
+        self, data: Mapping[str, NDArray[Any]], variables: Mapping[str, tuple[str, ...]] | None = None
+    ) -> dict[str, Log]:
+        """One run from zero state. data: source process -> [..., steps]. Returns of every process with neurons its
+        ``variables``, by default u, v, s of each that has an input a_in."""
         models = {name: builder.build() for name, builder in self.builders.items()}
         for queue in self.queues:
             queue.message = None
         for name, values in data.items():
             models[name].data = values
         steps = next(iter(data.values())).shape[-1]
-        connections = [m for m in models.values() if hasattr(m, "a_out")]
-        others = [m for m in models.values() if not hasattr(m, "a_out")]
-        neurons = {name: m for name, m in models.items() if hasattr(m, "a_in")}
-        logs = {name: np.zeros((steps, len(VARIABLES), m.u.size), np.int32) for name, m in neurons.items()}
+        connections = [m for m in models.values() if getattr(m, "a_out", None) is not None]  # of Sigma it is None
+        others = [m for m in models.values() if getattr(m, "a_out", None) is None]
+        if variables is None:
+            variables = {name: VARIABLES for name, m in models.items() if hasattr(m, "a_in")}
+        sent = {name: _listen(models[name]) for name in variables}
+        sizes = {name: int(np.prod(models[name].s_out.shape)) for name in variables}
+        logs = {name: np.zeros((steps, len(v), sizes[name]), np.int32) for name, v in variables.items()}
         for t in range(steps):
             for model in models.values():
                 model.time_step = t + 1
@@ -100,14 +106,28 @@ class Compiled:
                 model.run_spk()
             for queue in self.queues:
                 queue.message = None  # what the third pass sent was received in the second
-            for name, model in neurons.items():
-                log = logs[name]
-                log[t, 0], log[t, 1], log[t, 2] = model.u.ravel(), model.v.ravel(), model.s_out_buff.ravel()
+            for name, known in variables.items():
+                for k, variable in enumerate(known):
+                    log = sent[name].pop() if variable == "s" else getattr(models[name], variable)
+                    logs[name][t, k] = log.ravel()
         return logs
 
     def _again(self, again: bool) -> None:
         for queue in self.queues:
             queue.again = again
+
+
+def _listen(model: Any) -> list[NDArray[Any]]:
+    """A list to which everything is appended that a process model sends."""
+    heard: list[NDArray[Any]] = []
+    send = model.s_out.send
+
+    def listening(data: NDArray[Any]) -> None:
+        heard.append(np.array(data))
+        send(data)
+
+    model.s_out.send = listening
+    return heard
 
 
 def compile_graph(processes: Mapping[str, Any]) -> Compiled:
@@ -147,11 +167,11 @@ class InProcess:
     compiled: Compiled
 
     def run(self, dense: NDArray[np.uint8]) -> Values:
-        """dense: uint8[steps, batch, n_inputs] -> (population, "u" | "v" | "s") -> int32[steps + depth, batch, n]."""
-        samples = padded(dense, self.folder.inputs, self.folder.depth)
+        """dense: [steps, batch, n_inputs] -> (population, variable or "s") -> int32[steps + depth, batch, n]."""
+        samples = padded(dense, self.folder.inputs, self.folder.depth, self.folder.low_high)
         runs = []
         for k in range(samples.shape[1]):
-            logs = self.compiled.run(self.folder.module.source_data(samples[:, k]))
+            logs = self.compiled.run(self.folder.module.source_data(samples[:, k]), self.folder.variables)
             runs.append(self.folder.gather(logs))
         return {key: np.stack([r[key] for r in runs], axis=1) for key in runs[0]}
 
@@ -174,17 +194,17 @@ def prepare(what: Program | Path | str) -> InProcess:
             write_graph(what, lower(what, registers=False), Path(folder))
             return prepare(folder)
     loaded = load_folder(what)
-    processes = loaded.module.build(np.zeros((1, loaded.inputs), np.uint8))
+    processes = loaded.module.build(np.full((1, loaded.inputs), max(loaded.low_high[0], 0)))
     return InProcess(loaded, compile_graph(processes))
 
 
 def run_inprocess(
     program: Program, dense: NDArray[np.uint8], probes: Sequence[tuple[str, str]] | None = None
 ) -> Values:
-    """Lava's answer to dense uint8[steps, batch, n_inputs], each sample from zero state.
+    """Lava's answer to dense [steps, batch, n_inputs], each sample from zero state.
 
-    Returns (population, "u" | "v" | "s") -> int32[steps + depth, batch, n], v after reset; all of them, or
-    those in ``probes``. Raises what `prepare` does.
+    Returns (population, variable or "s") -> int32[steps + depth, batch, n], variables as `lava_folder.STATES` has
+    them, v after reset; all of them, or those in ``probes``. Raises what `prepare` does.
     """
     values = prepare(program).run(dense)
     return values if probes is None else {key: values[key] for key in probes}

@@ -9,15 +9,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.errors import DoesNotFit, UnsupportedNode, Violation
+from neuro.hardware.loihi2.models import graded
 from neuro.hardware.program import Population, Program, Projection
 
 IntArray = NDArray[np.int64]
 AUTO, MIXED, EXCITATORY, INHIBITORY = 0, 1, 2, 3
 SIGN_NAMES = {MIXED: "MIXED", EXCITATORY: "EXCITATORY", INHIBITORY: "INHIBITORY"}
-MODELS = ("input", "lif", "li")
 KINDS = ("dense", "conv", "sparse")
 # Registers as lava/proc/lif/models.py documents them; Lava itself checks none of these.
 LIF_RANGES = {"du": (0, 4095), "dv": (0, 4095), "vth": (0, 131071), "bias_mant": (-4096, 4095), "bias_exp": (0, 7)}
+_CUBA = {n: LIF_RANGES[n] for n in ("du", "dv", "bias_mant", "bias_exp")}
+_STATE = (1 << 23) - 1  # 24 bits, signed
+_DELTA = {"vth": (0, _STATE), "spike_exp": (0, 7), "state_exp": (0, 7), "cum_error": (0, 1)}
+_RF = {"sin_decay": (-4096, 4096), "cos_decay": (-4096, 4096), "decay_bits": (0, 12), "state_exp": (0, 7)}
+_RF |= {"vth": (1, _STATE)}
+RANGES: dict[str, dict[str, tuple[int, int]]] = {
+    "lif": LIF_RANGES,
+    "li": LIF_RANGES,
+    "lif_reset": LIF_RANGES | {"reset_interval": (1, 1 << 30), "reset_offset": (0, 1 << 30)},
+    "ternary_lif": _CUBA | {"vth_hi": (0, 131071), "vth_lo": (-131071, 0)},
+    "sigma": {},
+    "delta": _DELTA,
+    "sigma_delta": _DELTA | {"bias": (-_STATE, _STATE), "relu": (0, 1)},
+    "rf": _RF,
+    "rf_iz": _RF,
+}
+MODELS = ("input", *RANGES)
+PER_NEURON = ("bias_mant", "bias_exp", "bias")  # every other parameter is one number per process
 WEIGHT_EXP = (-8, 7)
 MAX_DELAY = 63
 INT8_MAX = 127
@@ -51,8 +69,13 @@ def sign_mode_of(projection: Projection) -> int:
 
 
 def heterogeneous(population: Population) -> bool:
-    """Whether one Lava process cannot hold it: its neurons differ in du, dv or vth."""
-    return any(np.unique(population.params.get(n, np.zeros(1))).size > 1 for n in ("du", "dv", "vth"))
+    """Whether one Lava process cannot hold it: its neurons differ in more than their bias."""
+    return any(np.unique(population.params.get(n, np.zeros(1))).size > 1 for n in shared(population))
+
+
+def shared(population: Population) -> tuple[str, ...]:
+    """Parameters of which a Lava process has one for all its neurons."""
+    return tuple(n for n in RANGES.get(population.model, {}) if n not in PER_NEURON)
 
 
 def geometry(projection: Projection) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int], int]:
@@ -69,7 +92,7 @@ def why_not_conv(program: Program, projection: Projection) -> str:
     source, target = program.populations[projection.source], program.populations[projection.target]
     for population in (source, target):
         if heterogeneous(population):
-            return f"'{population.name}' has neurons with different du, dv or vth"
+            return f"'{population.name}' has neurons with different parameters"
     if len(source.shape) != 3 or len(target.shape) != 3:
         return "one of its populations is not an image"
     stride, padding, dilation, groups = geometry(projection)
@@ -106,6 +129,7 @@ def check(program: Program, registers: bool) -> None:
     for population in program.populations.values():
         if population.model != "input":
             bad += _bad_registers(population) if registers else _bad_threshold(population)
+            bad += _bad_pair(population)
     for projection in program.projections:
         if projection.kind != "conv":
             bad += _bad_synapses(projection, registers)
@@ -117,7 +141,7 @@ def check(program: Program, registers: bool) -> None:
 
 def _bad_registers(population: Population) -> list[Violation]:
     bad = []
-    for name, (low, high) in LIF_RANGES.items():
+    for name, (low, high) in RANGES[population.model].items():
         values = population.params.get(name, np.zeros(1, np.int64))
         if values.size and (values.min() < low or values.max() > high):
             wanted = f"{values.min()}..{values.max()}"
@@ -127,8 +151,28 @@ def _bad_registers(population: Population) -> list[Violation]:
 
 def _bad_threshold(population: Population) -> list[Violation]:
     """A neuron at rest must not fire, or the places that only fill up a vector would."""
-    lowest = int(population.params.get("vth", np.zeros(1, np.int64)).min())
-    return [Violation(population.name, "vth", lowest, "at least 0", "Compile it again.")] if lowest < 0 else []
+    lowest = {"lif": ("vth",), "li": ("vth",), "lif_reset": ("vth",), "ternary_lif": ("vth_hi", "vth_lo")}
+    needed = lowest.get(population.model, ())
+    if population.model in ("rf", "rf_iz") and heterogeneous(population):
+        needed = ("vth",)
+    bad = []
+    for name in needed:
+        sign = -1 if name == "vth_lo" else 1
+        least = int((sign * population.params.get(name, np.zeros(1, np.int64))).min()) * sign
+        if least * sign < int(population.model.startswith("rf")):
+            held = "at most 0" if sign < 0 else "above 0" if population.model.startswith("rf") else "at least 0"
+            bad.append(Violation(population.name, name, least, held, "Compile it again."))
+    return bad
+
+
+def _bad_pair(population: Population) -> list[Violation]:
+    """Lava refuses a lower threshold above the upper one."""
+    if population.model != "ternary_lif":
+        return []
+    low, high = (population.params.get(n, np.zeros(1, np.int64)) for n in ("vth_lo", "vth_hi"))
+    if (np.asarray(low) > np.asarray(high)).any():
+        return [Violation(population.name, "vth_lo", "above vth_hi", "at most vth_hi", "Lava takes no such pair.")]
+    return []
 
 
 def _bad_synapses(projection: Projection, registers: bool) -> list[Violation]:
@@ -165,6 +209,10 @@ def _bad_conv(program: Program, projection: Projection) -> list[Violation]:
     largest = int(np.abs(projection.weight_q).max(initial=0))
     total = int(np.abs(projection.weight_q).reshape(len(projection.weight_q), -1).sum(axis=1).max(initial=0))
     bad = []
+    if scalar(projection, "num_message_bits", 0) and graded(source):
+        bad.append(
+            Violation(projection.name, "graded messages", "unbounded sums", "24 bits", f"It must be Sparse ({why}).")
+        )
     if largest > 255:
         bad.append(
             Violation(projection.name, "weight", largest, 255, f"It must be Sparse ({why}), which holds 8 bits.")

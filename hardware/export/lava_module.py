@@ -7,19 +7,20 @@ from importlib.metadata import version
 import numpy as np
 from numpy.typing import NDArray
 
-from neuro.hardware.export.lava_graph import LavaGraph, Part, Synapses
+from neuro.hardware.export.lava_graph import PROCESS, LavaGraph, Part, Synapses
 from neuro.hardware.export.lava_limits import SIGN_NAMES
 from neuro.hardware.export.lava_shim import VERSION
+from neuro.hardware.loihi2.models import input_range
 from neuro.hardware.program import Program
 
 _HEAD = '''\
 """{title}
 
-Written by axonport {version} for lava-nc {lava}. Integers only; u, v and spikes of every neuron in every step
-are those of axonport's simulator, bit for bit. Time step t of Lava (from 1) is row t - 1 of the inputs.
+Written by axonport {version} for lava-nc {lava}. Integers only; the state of every neuron and what it sends in
+every step are those of axonport's simulator, bit for bit. Time step t of Lava (from 1) is row t - 1 of the inputs.
 
     python network.py --check        run check.npz in real Lava and compare every spike
-    python network.py EVENTS.npz     EVENTS.npz holds t (row) and x (channel) of each event, optionally steps
+    python network.py EVENTS.npz     EVENTS.npz holds t (row) and x (channel) of each event, optionally steps{values}
 
 {listing}
 """
@@ -63,12 +64,12 @@ def _reshaped(data, shape):
 
 
 def source_data(inputs):
-    """What the source holds: inputs, [steps, INPUTS] of 0 and 1, in Lava's shape with time last."""
+    """What the source holds: inputs, [steps, INPUTS] of {low}..{high}, in Lava's shape with time last."""
     inputs = np.asarray(inputs)
     if inputs.ndim != 2 or inputs.shape[0] < 1 or inputs.shape[1] != INPUTS:
         raise ValueError(f"inputs must be [steps, {{INPUTS}}], got {{inputs.shape}}")
-    if not np.isin(inputs, (0, 1)).all():
-        raise ValueError("inputs must be 0 or 1: an event or none")
+    if not ({low} <= inputs.min() and inputs.max() <= {high} and (inputs == inputs.astype(int)).all()):
+        raise ValueError("inputs must be integers in {low}..{high}")
     data = {order}
     return {{{source!r}: np.ascontiguousarray(data.reshape(*{shape}, len(inputs)), dtype=np.int32)}}
 
@@ -105,7 +106,7 @@ def run(inputs):
         for table in populations:
             if table["model"] == "input":
                 continue
-            spikes[table["name"]] = np.zeros((steps, table["size"]), np.uint8)
+            spikes[table["name"]] = np.zeros((steps, table["size"]), np.int32)
             for part in table["parts"]:
                 sent = sinks[part["process"]].data.get().reshape(-1, steps).T
                 order = w[part["index"]] if part["index"] else np.arange(table["size"])
@@ -121,8 +122,8 @@ def main(arguments):
     with np.load(HERE / "check.npz" if arguments[0] == "--check" else arguments[0], allow_pickle=False) as file:
         given = {name: file[name] for name in file.files}
     steps = int(given.get("steps", given["t"].max(initial=0) + 1)) + DEPTH
-    inputs = np.zeros((steps, INPUTS), np.uint8)
-    inputs[given["t"], given["x"]] = 1
+    inputs = np.zeros((steps, INPUTS), np.int32)
+    inputs[given["t"], given["x"]] = given.get("value", 1)
     spikes = run(inputs)
     if arguments[0] != "--check":
         print("spikes of", OUTPUT, "per neuron:", spikes[OUTPUT].sum(axis=0).tolist())
@@ -162,6 +163,7 @@ def listing(program: Program) -> str:
 def module_text(program: Program, graph: LavaGraph) -> str:
     """The source of network.py."""
     (source,) = graph.of(program.input)
+    low, high = input_range(program.populations[program.input])
     image = f"inputs.reshape(-1, {', '.join(map(str, source.shape[::-1]))}).transpose(3, 2, 1, 0)"
     head = _HEAD.format(
         title=title(program),
@@ -174,6 +176,9 @@ def module_text(program: Program, graph: LavaGraph) -> str:
         inputs=program.populations[program.input].size,
         depth=program.depth,
         output=program.output,
+        low=low,
+        high=high,
+        values="" if (low, high) == (0, 1) else " and value",
     )
     kinds = {s.kind for s in graph.synapses}
     lines = []
@@ -181,7 +186,13 @@ def module_text(program: Program, graph: LavaGraph) -> str:
         lines.append("from lava.proc.conv.process import Conv")
     if dense := sorted(kinds & {"Dense", "DelayDense"}):
         lines.append(f"from lava.proc.dense.process import {', '.join(dense)}")
-    lines += ["from lava.proc.io.source import RingBuffer", "from lava.proc.lif.process import LIF"]
+    lines.append("from lava.proc.io.source import RingBuffer")
+    used = {PROCESS[p.model] for p in graph.parts if p.model != "input"}
+    if any(p.model == "sigma_delta" for p in graph.parts):
+        used.add("ActivationMode")
+    for module, names in _MODULES.items():
+        if here := sorted(used & set(names)):
+            lines.append(f"from lava.proc.{module}.process import {', '.join(here)}")
     if sparse := sorted(kinds & {"Sparse", "DelaySparse"}):
         lines.append(f"from lava.proc.sparse.process import {', '.join(sparse)}")
     if kinds - {"Conv"}:
@@ -198,27 +209,66 @@ def module_text(program: Program, graph: LavaGraph) -> str:
     return head + "".join(f"    {line}".rstrip() + "\n" for line in lines) + _TAIL
 
 
+_MODULES = {
+    "lif": ("LIF", "LIFReset", "TernaryLIF"),
+    "rf": ("RF",),
+    "rf_iz": ("RF_IZ",),
+    "sdn": ("ActivationMode", "Delta", "Sigma", "SigmaDelta"),
+}
+
+
 def _part_lines(part: Part) -> list[str]:
     title = f"# {part.population!r}: {_count(part)}"
-    if part.du is None:
+    if part.model == "input":
         return [title, f'p["{part.name}"] = RingBuffer(data=source_data(inputs)["{part.name}"])', ""]
-    biases = []
-    for name in ("bias_mant", "bias_exp"):
-        values = getattr(part, name)
-        text = f"{int(values.flat[0])}" if uniform(values) else f'w["{part.name}.{name}"]'
-        biases.append(f"{name}={text}")
-    return [
-        title,
-        f'p["{part.name}"] = LIF(',
-        f'    name="{part.name}", shape={part.shape}, du={part.du}, dv={part.dv}, vth={part.vth}, {", ".join(biases)}',
-        ")",
-        "",
-    ]
+    options, after = _PARAMETERS.get(part.model, _lif)(part)
+    text = ", ".join([f"shape={part.shape}", *(f"{k}={v}" for k, v in options.items())])
+    place = f'p["{part.name}"]'
+    return [title, f"{place} = {PROCESS[part.model]}(", f"    {text}", ")", *(f"{place}{a}" for a in after), ""]
+
+
+def _value(part: Part, name: str) -> str:
+    """One number, or an array of weights.npz."""
+    if name in part.scalars:
+        return str(part.scalars[name])
+    values = part.arrays[name]
+    return f"{int(values.flat[0])}" if uniform(values) else f'w["{part.name}.{name}"]'
+
+
+def _lif(part: Part) -> tuple[dict[str, str], list[str]]:
+    return {"name": f'"{part.name}"'} | {n: _value(part, n) for n in (*part.scalars, *part.arrays)}, []
+
+
+def _sigma(part: Part) -> tuple[dict[str, str], list[str]]:
+    return {}, []
+
+
+def _delta(part: Part) -> tuple[dict[str, str], list[str]]:
+    """What the process multiplies by 2^(spike_exp + state_exp) is divided by it here, exactly."""
+    factor = f"{1 << (part.scalars['spike_exp'] + part.scalars['state_exp'])}"
+    options = {n: _value(part, n) for n in ("spike_exp", "state_exp")}
+    options |= {n: f"{_value(part, n)} / {factor}" for n in ("vth", "bias") if n in part.scalars or n in part.arrays}
+    options["cum_error"] = str(bool(part.scalars["cum_error"]))
+    if part.model == "sigma_delta":
+        options["act_mode"] = f"ActivationMode.{'RELU' if part.scalars['relu'] else 'UNIT'}"
+    return options, []
+
+
+def _resonator(part: Part) -> tuple[dict[str, str], list[str]]:
+    """The process makes its decays of a period in reals; the integers are set as they are."""
+    state, decays = part.scalars["state_exp"], ("sin_decay", "cos_decay")
+    vth = f"{part.scalars['vth']}" + (f" / {1 << state}" if state else "")
+    options = {"name": f'"{part.name}"', "period": "1", "alpha": "0", "state_exp": str(state)}
+    options |= {"decay_bits": str(part.scalars["decay_bits"]), "vth": vth}
+    return options, [f".{n}.init = {part.scalars[n]}" for n in decays]
+
+
+_PARAMETERS = {"sigma": _sigma, "delta": _delta, "sigma_delta": _delta, "rf": _resonator, "rf_iz": _resonator}
 
 
 def _count(part: Part) -> str:
     live = int((part.index >= 0).sum())
-    what = "channels" if part.du is None else "neurons"
+    what = "channels" if part.model == "input" else "neurons"
     padding = f" and {part.size - live} silent ones that fill up the vector" if live < part.size else ""
     image = f" as (width, height, channel) {part.shape}" if len(part.shape) == 3 else ""
     return f"{live} {what}{padding}{image}"
@@ -230,11 +280,14 @@ def _synapse_lines(synapses: Synapses, shapes: dict[str, tuple[int, ...]]) -> li
     w = f'w["{name}.'
     target_shape = shapes[synapses.target]
     if synapses.kind == "Conv":
-        rest = ", ".join(f"{k}={options[k]}" for k in ("input_shape", "stride", "padding", "dilation", "groups"))
+        given = ("input_shape", "stride", "padding", "dilation", "groups", "num_message_bits")
+        rest = ", ".join(f"{k}={options[k]}" for k in given if k in options)
         lines += [f'p["{name}"] = Conv(', f'    name="{name}", weight={w}weight"], {rest}', ")"]
     else:
         scale = f"weight_exp={options['weight_exp']}, num_weight_bits={options['num_weight_bits']}"
         scale += f", sign_mode=SignMode.{SIGN_NAMES[int(options['sign_mode'])]}"  # type: ignore[arg-type]
+        if "num_message_bits" in options:
+            scale += f", num_message_bits={options['num_message_bits']}"
         weights, delays = f'{w}weights"]', f'{w}delays"]'
         if "Sparse" in synapses.kind:
             place = f'({w}row"], {w}col"])), shape={options["shape"]})'
@@ -247,5 +300,5 @@ def _synapse_lines(synapses: Synapses, shapes: dict[str, tuple[int, ...]]) -> li
         flat = ".flatten()" if synapses.kind != "Conv" and len(shapes[source]) > 1 else ""
         lines.append(f'p["{source}"].s_out{flat}.connect(p["{name}"].s_in)')
     image = f".reshape({target_shape})" if synapses.kind != "Conv" and len(target_shape) > 1 else ""
-    lines += [f'p["{name}"].a_out{image}.connect(p["{synapses.target}"].a_in)', ""]
+    lines += [f'p["{name}"].a_out{image}.connect(p["{synapses.target}"].{synapses.port})', ""]
     return lines

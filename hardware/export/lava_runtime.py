@@ -58,7 +58,7 @@ def run_lava(
     timeout_s: float = TIMEOUT_S,
     visit: Callable[[int, Sample], None] | None = None,
 ) -> LavaRun:
-    """Run dense uint8[steps, batch, n_inputs] in Lava's runtime, each sample from zero state.
+    """Run dense [steps, batch, n_inputs] in Lava's runtime, each sample from zero state.
 
     what: an exported folder, which is imported and run as it is, or a program, which is exported first.
     visit: called with the number and the values of each sample, one sample in memory at a time; ``values``
@@ -91,8 +91,9 @@ def run_lava(
                 f"this graph needs {count} processes of the operating system, more than {MAX_PROCESSES}; give the "
                 "neurons of a layer the same time constants and threshold, or use oracle 'lava-inprocess'"
             )
-        padded(dense, folder.inputs, folder.depth)  # complain here rather than in the worker
-        flat = np.asarray(dense, np.uint8).reshape(*np.shape(dense)[:2], -1)
+        padded(dense, folder.inputs, folder.depth, folder.low_high)  # complain here rather than in the worker
+        dtype = np.uint8 if folder.low_high == (0, 1) else np.int32
+        flat = np.asarray(dense, dtype).reshape(*np.shape(dense)[:2], -1)
         np.save(job / "dense.npy", flat, allow_pickle=False)
         (job / "job.json").write_text(json.dumps({"folder": str(path)}), encoding="utf-8")
         result = _run(job, timeout_s)

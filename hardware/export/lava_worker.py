@@ -1,9 +1,10 @@
 """The process that runs an exported folder in Lava's runtime. `lava_runtime` starts it: JOB PARENT_PID.
 
-JOB holds job.json and dense.npy; the worker leaves one .npy per LIF process (int32[steps, 3, n]), progress and
-result.json. Everything that computes is Lava's: models are chosen by Loihi2SimCfg(select_tag="fixed_pt"), LIF
-by a subclass of the same PyLifModelBitAcc that copies u, v and the spikes out after each ``run_spk``. Between
-samples every state variable is set to zero through Lava's own ``Var.set``.
+JOB holds job.json and dense.npy; the worker leaves one .npy per process with neurons (int32[steps, k, n], the
+variables of `lava_folder.STATES`), progress and result.json. Everything that computes is Lava's: models are chosen as
+by Loihi2SimCfg(select_tag="fixed_pt"), those of neurons by a subclass of the same model that copies state and messages
+out after each ``run_spk``. Between samples every state variable is set to zero through Lava's own ``Var.set``; a
+LIFReset, whose resets depend on the time, is told the time since its sample began.
 
 Nothing survives its parent. The worker asks four times a second whether its parent is still the one that
 started it; everything it forks asks the kernel to be killed with it (and watches too, where there is no such
@@ -31,7 +32,7 @@ import numpy as np
 
 PR_SET_PDEATHSIG = 1
 POLL_S = 0.25
-STATE = ("u", "v", "a_buff", "a_buf")
+STATE = ("u", "v", "sigma", "act", "residue", "error", "real", "imag", "a_buff", "a_buf")
 _job: Path | None = None
 _parent = [0]
 _forker = [0]
@@ -90,17 +91,51 @@ def _say(**line: Any) -> None:
     os.replace(temporary, _job / "progress.json")
 
 
-def _recorder(logs: dict[int, Any]) -> type:
-    """Lava's bit-accurate LIF model, copying u, v and the spikes out after each step."""
-    from lava.proc.lif.models import PyLifModelBitAcc
+def _recorder(model: Any, logs: dict[int, Any], variables: dict[int, tuple[str, ...]], steps: int) -> type:
+    """One of Lava's neuron models, copying variables and what it sends out after each step."""
 
-    class Recorded(PyLifModelBitAcc):  # type: ignore[misc]  # lava has no types
+    class Recorded(model):  # type: ignore[misc]  # lava has no types
         def run_spk(self) -> None:
+            now: int = self.time_step
+            send, heard = self.s_out.send, []
+
+            def listening(data: Any) -> None:
+                heard.append(np.array(data))
+                send(data)
+
+            self.s_out.send = listening
+            self.time_step = (now - 1) % steps + 1
             super().run_spk()
-            row = logs[self.model_id][self.time_step - 1]
-            row[0], row[1], row[2] = self.u.ravel(), self.v.ravel(), self.s_out_buff.ravel()
+            self.s_out.send, self.time_step = send, now
+            for k, variable in enumerate(variables[self.model_id]):
+                value = heard[0] if variable == "s" else getattr(self, variable)
+                logs[self.model_id][now - 1][k] = value.ravel()
 
     return Recorded
+
+
+def _models() -> dict[Any, Any]:
+    """Lava's process -> its fixed-point model, as Loihi2SimCfg(select_tag="fixed_pt") picks it; laws compare them
+    with what the in-process oracle lets Lava's compiler pick."""
+    from lava.proc.lif import models as lif
+    from lava.proc.lif import process as lif_process
+    from lava.proc.rf import models as rf
+    from lava.proc.rf import process as rf_process
+    from lava.proc.rf_iz import models as rf_iz
+    from lava.proc.rf_iz import process as rf_iz_process
+    from lava.proc.sdn import models as sdn
+    from lava.proc.sdn import process as sdn_process
+
+    return {
+        lif_process.LIF: lif.PyLifModelBitAcc,
+        lif_process.LIFReset: lif.PyLifResetModelBitAcc,
+        lif_process.TernaryLIF: lif.PyTernLifModelFixed,
+        sdn_process.Sigma: sdn.PySigmaModelFixed,
+        sdn_process.Delta: sdn.PyDeltaModelFixed,
+        sdn_process.SigmaDelta: sdn.PySigmaDeltaModelFixed,
+        rf_process.RF: rf.PyRFModelFixed,
+        rf_iz_process.RF_IZ: rf_iz.PyRF_IZModelFixed,
+    }
 
 
 def _report_dead_actors(actors: list[Any], busy: threading.Event) -> None:
@@ -144,19 +179,22 @@ def work(job: Path) -> None:
     multiprocessing.set_start_method("fork", force=True)  # Lava's runtime knows no other
     from lava.magma.core.run_conditions import RunSteps
     from lava.magma.core.run_configs import Loihi2SimCfg
-    from lava.proc.lif.process import LIF
 
     folder = load_folder(task["folder"])
-    samples = padded(np.load(job / "dense.npy", allow_pickle=False), folder.inputs, folder.depth)
+    dense = np.load(job / "dense.npy", allow_pickle=False)
+    samples = padded(dense, folder.inputs, folder.depth, folder.low_high)
     steps, batch, inputs = samples.shape
     _say(phase="build")
     processes = folder.module.build(samples.transpose(1, 0, 2).reshape(batch * steps, inputs))
-    logs = {}
-    for name in folder.processes:
+    logs, variables = {}, {}
+    for name, known in folder.variables.items():
         size = len(folder.index[name])
-        shape = (batch * steps, 3, size)
+        shape = (batch * steps, len(known), size)
         logs[processes[name].id] = np.lib.format.open_memmap(job / f"{name}.npy", "w+", np.int32, shape)
-    config = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map={LIF: _recorder(logs)})
+        variables[processes[name].id] = known
+    used = {type(processes[name]) for name in folder.variables}
+    recorded = {p: _recorder(m, logs, variables, steps) for p, m in _models().items() if p in used}
+    config = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=recorded)
     first = next(iter(processes.values()))
     busy = threading.Event()
     for k in range(batch):

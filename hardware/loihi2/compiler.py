@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from neuro import ir
 from neuro.errors import ChipError, DoesNotFit, PrecisionLoss, UnsupportedNode, Violation
+from neuro.hardware.arrange import Wanted, place_by
 from neuro.hardware.chip import Chip
 from neuro.hardware.loihi2 import start
 from neuro.hardware.loihi2.layers import CHIP, Options, Settled, fit_layer, layer_of
@@ -29,7 +30,7 @@ from neuro.hardware.loihi2.registers import Fitted
 from neuro.hardware.loihi2.start import START
 from neuro.hardware.lowering import Lowered, Synapses, lower
 from neuro.hardware.maps import Map
-from neuro.hardware.place import Demand, Mesh, place
+from neuro.hardware.place import Demand, Mesh
 from neuro.hardware.program import Placement, Population, Program, Projection, QuantisationError
 from neuro.hardware.target import Target
 from neuro.hardware.timing import Link, skews
@@ -64,6 +65,7 @@ def compile_network(
     start_up: bool = True,
     max_steps: int | None = None,
     readout_headroom: float = 1.0,
+    placement: str = "contiguous",
 ) -> Program:
     """A Network as Loihi 2 integers.
 
@@ -74,17 +76,20 @@ def compile_network(
         max_steps: longest sample, to bound sums that do not leak; None for any length.
         readout_headroom: share of the worst case that the membrane of a readout must hold. 1 guarantees that it
             never fires; less buys resolution, and the simulator reports it if it does fire.
+        placement: "contiguous" slices of each population, or "traffic", which groups and places neurons so that
+            messages cross fewer links (`neuro.hardware.arrange`); what is computed is the same.
 
     Raises:
         UnsupportedNode: parts with no counterpart, all of them. DoesNotFit: limits exceeded, all of them.
         PrecisionLoss: ``strict`` and a substitution would be needed. ChipError: an option out of range.
+        MissingExtra: placement "traffic" without the extra ``place``.
     """
     options = Options(start_up, max_steps, readout_headroom)
     substitutions: list[str] = []
     violations: list[Violation] = []
     made = assemble(network, CHIP, options, substitutions, violations)
-    placement = _limits(made.populations, made.projections, violations)
-    return finish(network, CHIP, made, placement, substitutions, violations, strict)
+    placed = _limits(made.populations, made.projections, violations, placement)
+    return finish(network, CHIP, made, placed, substitutions, violations, strict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -238,7 +243,7 @@ def _list_params(m: Map, q: Fitted, bits: int) -> dict[str, IntArray]:
 
 
 def _limits(
-    populations: dict[str, Population], projections: tuple[Projection, ...], violations: list[Violation]
+    populations: dict[str, Population], projections: tuple[Projection, ...], violations: list[Violation], how: str
 ) -> Placement:
     """Place the neurons and collect every limit that is exceeded."""
     longest = CHIP.limit("delay_steps")
@@ -258,7 +263,8 @@ def _limits(
         _demand(p, [k for k in projections if k.target == p.name]) for p in populations.values() if p.model != "input"
     ]
     mesh = Mesh(CHIP.limit("mesh_width"), CHIP.limit("mesh_height"), CHIP.limit("cores_per_tile"))
-    placement, too_large = place(demands, CHIP.limit("neurons_per_core"), 8 * CHIP.limit("core_memory"), mesh)
+    room = CHIP.limit("neurons_per_core"), 8 * CHIP.limit("core_memory")
+    placement, too_large = place_by(how, Wanted(demands, populations, projections, *room, mesh))
     violations += too_large
     totals = {
         "cores": (placement.cores, "Use fewer or smaller layers, or pool more"),

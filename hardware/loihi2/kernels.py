@@ -9,9 +9,9 @@ t + 1 (+ delay) for what was sent in step t, s being 1 for a spike or, where mes
 All of it modulo 2^32 in int32, as NumPy does it inside Lava (sums of a DelayDense with graded messages: int64 until
 they are shifted). What the parameters are: contract.py.
 
-Counters. A spike is a message that is not zero. Everything it causes is booked in the step in which it is sent: synapses reached, per
-target core (for inputs too); one packet per core with such a synapse, its own core included; the links
-from core to core, Manhattan distance on the mesh, none to its own. Inputs send no packets, they are
+Counters. A spike is a message that is not zero. Everything it causes is booked in the step in which it is sent:
+synapses reached, per target core (for inputs too); one packet per core with such a synapse, its own core included;
+the links from core to core, Manhattan distance on the mesh, none to its own. Inputs send no packets, they are
 ``injected``. Every neuron is updated in every step.
 """
 
@@ -206,14 +206,12 @@ def step_other(net: Packed, work: Work, p: int) -> None:
         update_sigma(lo, hi, u, a, sent, fired, first)
         for i in range(lo, hi):
             v[i] = u[i]  # a readout reads v
-    elif model == RF or model == RF_IZ:
+    elif model == RF or model == RF_IZ:  # noqa: PLR1714, SIM109  # a kernel compares numbers
         resets = model == RF_IZ
         update_resonator(lo, hi, u, v, a, work.b, keep_u, keep_v, bias, threshold, extra, resets, fired, first)
     else:
-        update_sigma_delta(
-            *(lo, hi, u, v, work.w, work.x, a),
-            *(keep_u, keep_v, bias, threshold, extra, sent, fired, first),
-        )
+        w, x = work.w, work.x
+        update_sigma_delta(lo, hi, u, v, w, x, a, keep_u, keep_v, bias, threshold, extra, sent, fired, first)
 
 
 @piece
@@ -329,9 +327,8 @@ def _simulate(
         while begin < end:
             begin = simulate_samples(net, work, out, dense, values, depth, begin, end)
             if begin < end:
-                for counted in (out.spikes[:, begin : begin + 1], out.messages[:, begin : begin + 1]):
-                    counted[...] = 0
-                for counted in (out.scores[begin], out.booked[:, begin]):
+                left: tuple[NDArray[Any], ...] = (out.spikes[:, begin : begin + 1], out.messages[:, begin : begin + 1])
+                for counted in (*left, out.scores[begin], out.booked[:, begin]):
                     counted[...] = 0  # what the broken-off sample has left there
                 work = work_of(net, steps, 2 * work.events.size)
 
@@ -451,5 +448,6 @@ def _probe(program: Program, name: str, variable: str) -> tuple[int, int]:
         raise SimulationError(f"no population '{name}' with a state to probe. {did_you_mean(name, stateful)}")
     known = VARIABLES[program.populations[name].model]
     if variable not in known:
-        raise SimulationError(f"cannot probe '{variable}' of '{name}'; a Loihi 2 neuron of its kind has {', '.join(known)}")
+        held = ", ".join(known)
+        raise SimulationError(f"cannot probe '{variable}' of '{name}'; a Loihi 2 neuron of its kind has {held}")
     return ROW[variable], names_of(program).index(name)

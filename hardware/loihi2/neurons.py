@@ -196,8 +196,8 @@ def update_resonator(
         re, im, c, s, d = I64(real[i]), I64(imag[i]), I64(cosine[i]), I64(sine[i]), I64(bits[i])
         new_re = scaled(re, c, d) - scaled(im, s, d) + I64(I32(a[i] << shift_in[i]))
         new_im = scaled(re, s, d) + scaled(im, c, d) + I64(I32(a_imag[i] << shift_in[i]))
-        new_re = saturate(new_re, -WIDE_LIMIT, WIDE_LIMIT)
-        new_im = saturate(new_im, -WIDE_LIMIT, WIDE_LIMIT)
+        new_re = I64(saturate(new_re, -WIDE_LIMIT, WIDE_LIMIT))
+        new_im = I64(saturate(new_im, -WIDE_LIMIT, WIDE_LIMIT))
         if resets:
             spike = new_im >= threshold[i]
             if spike:

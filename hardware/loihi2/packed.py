@@ -186,7 +186,7 @@ def registers(population: Population, flat: Int64) -> tuple[Int32, ...]:
     return tuple(_wrapped(values) for values in found)
 
 
-def _resets(populations: list[Population]) -> dict[str, Int64]:
+def _resets(populations: list[Population]) -> dict[str, Any]:
     interval = np.array([int(p.params.get("reset_interval", np.array(0))) for p in populations], np.int64)
     offset = np.array([int(p.params.get("reset_offset", np.array(0))) for p in populations], np.int64)
     return {"period": interval, "phase": offset % np.maximum(interval, 1)}

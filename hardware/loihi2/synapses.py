@@ -57,7 +57,8 @@ class Arc:
 
     down: right shift of the sum of each step (0 or -weight_exp). wrap: WRAP_24 where the sum of each step
     may leave 24 bits. graded: 1 where weights are multiplied by what is sent. wide: 1 where the sum of a step is an
-    int64 of int32 products, as Lava's DelayDense has it. port: of the target. site, base_weight, base_target: per source neuron. pointer: into the runs of a site
+    int64 of int32 products, as Lava's DelayDense has it. port: of the target.
+    site, base_weight, base_target: per source neuron. pointer: into the runs of a site
     (RUNS) or the synapses of a source neuron (LISTS).
     """
 
@@ -232,8 +233,8 @@ def arcs(projection: Projection, source: Population, target: Population, orders:
         wide = False
     else:
         found = _matrix_arcs(projection, *orders)
-        wide = projection.kind == "dense" and "delay_steps" in projection.params and found[0].down > 0 if found else False
-    return [replace(a, graded=int(multiplies), wide=int(multiplies and wide), port=port) for a in found]
+        wide = multiplies and projection.kind == "dense" and "delay_steps" in projection.params
+    return [replace(a, graded=int(multiplies), wide=int(wide and a.down > 0), port=port) for a in found]
 
 
 def fan(

@@ -9,6 +9,7 @@ from lava_programs import needs_lava
 from lava_random import describe, random_program
 
 from neuro.hardware.certify import certify
+from neuro.hardware.export.lava_folder import STATES
 
 pytestmark = [pytest.mark.lava, needs_lava]
 
@@ -26,5 +27,5 @@ def test_any_program_is_bit_exact_with_lavas_process_models(data):
     certificate = certify(program, dense, oracle="lava-inprocess")
     assert certificate.status == "passed", certificate
     assert certificate.mismatches == 0
-    neurons = sum(p.size for p in program.populations.values() if p.model != "input")
-    assert certificate.compared == 3 * neurons * (len(dense) + program.depth) * dense.shape[1]
+    values = sum(p.size * len(STATES[p.model]) for p in program.populations.values() if p.model != "input")
+    assert certificate.compared == values * (len(dense) + program.depth) * dense.shape[1]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from lava_programs import conv, dense, even, needs_lava, population, program, sparse, spikes, two_layers
 
 from neuro.hardware.certify import certify
+from neuro.hardware.program import Population
+from neuro.hardware.simulate import simulate
 
 pytestmark = [pytest.mark.lava, needs_lava]
 
@@ -22,6 +26,46 @@ def test_recurrent_network_over_several_samples():
     made = two_layers(hidden=48, readout="sum")
     dense_in = spikes(np.random.default_rng(0), 40, 4, 12, 0.3)
     assert_passed(certify(made, dense_in), at_least=3 * 55 * 42 * 4)
+
+
+def every_model():
+    """Graded input -> one population of each model, fed by what may carry a sign."""
+    rng = np.random.default_rng(3)
+    cuba = {"du": 1500, "dv": 120, "bias_mant": rng.integers(-40, 40, 6), "bias_exp": 3}
+    delta = {"vth": 90, "spike_exp": 0, "state_exp": 4, "cum_error": 1}
+    decay = {"sin_decay": 2239, "cos_decay": 3081, "decay_bits": 12, "state_exp": 3, "vth": 900}
+    table = {
+        "sigma_delta": delta | {"bias": rng.integers(-300, 300, 6), "relu": 1},
+        "ternary_lif": cuba | {"vth_hi": 30, "vth_lo": -20},
+        "lif_reset": cuba | {"vth": 35, "reset_interval": 5, "reset_offset": 9},
+        "delta": delta | {"cum_error": 0},
+        "rf": decay,
+        "rf_iz": decay | {"vth": 2500},
+        "sigma": {},
+    }
+    populations = [Population("input", "input", "input", (4,), {"low": -9, "high": 20})]
+    projections = []
+    for k, (model, params) in enumerate(table.items()):
+        for source in populations[: 1 if k == 0 else 2] if k != 6 else populations[3:5]:
+            weight = even(rng, (6, source.size), -20, 20)
+            made = dense(f"{source.name} to {model}", source.name, model, weight, exponent=-1 if k % 2 else 0)
+            more = {"num_message_bits": 16} | ({"port": 1} if k == 4 and source.name != "input" else {})
+            projections.append(replace(made, params={**made.params, **more}))
+        populations.append(Population(model, model, model, (6,), params))
+    return program(populations, projections, depth=3, readout="last")
+
+
+def test_every_neuron_model_with_graded_messages():
+    made = every_model()
+    rng = np.random.default_rng(4)
+    given = (rng.random((25, 3, 4)) < 0.5) * rng.integers(-9, 21, (25, 3, 4))
+    trace = simulate(made, given)
+    for name, sent in trace.spikes.items():
+        assert 0 < (sent != 0).mean() < 1, f"'{name}' says nothing in this test"
+    assert trace.spikes["sigma_delta"].min() < 0 < trace.spikes["sigma_delta"].max()
+    assert (trace.spikes["ternary_lif"] == -1).any()
+    for oracle in ("lava", "lava-inprocess"):
+        assert_passed(certify(made, given, oracle=oracle), at_least=28 * 3 * 6 * (5 + 3 + 3 + 4 + 3 + 3 + 2))
 
 
 def test_convolutions_then_dense_delays_and_sparse():

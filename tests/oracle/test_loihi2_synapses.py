@@ -40,7 +40,8 @@ def arrivals(kind, weight_q, params, s_in, source, target):
 
 def matrix(batch, keep):
     """(kind, weight_q, params) with the synapses in ``keep``, None for all of a dense matrix."""
-    params = {n: batch[n] for n in ("weight_exp", "num_weight_bits", "num_message_bits")} | {"sign_mode": MODES[str(batch["sign_mode"])]}
+    params = {n: batch[n] for n in ("weight_exp", "num_weight_bits", "num_message_bits")}
+    params |= {"sign_mode": MODES[str(batch["sign_mode"])]}
     delays = {"delay_steps": batch["delays"]} if "delays" in batch else {}
     if delays:
         assert batch["delays"].max() <= batch["max_delay"]
@@ -75,7 +76,8 @@ def test_arrivals(kind, batch):
 def test_convolution(batch):
     """Lava convolves (x, y, channel) with a flipped kernel; torch and we correlate (channel, height, width)."""
     weight_q = batch["weight"][:, ::-1, ::-1].transpose(0, 3, 2, 1)
-    params = {n: batch[n][::-1] for n in ("stride", "padding", "dilation")} | {n: batch[n] for n in ("groups", "num_message_bits")}
+    params = {n: batch[n][::-1] for n in ("stride", "padding", "dilation")}
+    params |= {n: batch[n] for n in ("groups", "num_message_bits")}
     s_in, a_out = (batch[n].transpose(0, 3, 2, 1) for n in ("s_in", "a_out"))
     ours = arrivals("conv", weight_q, params, s_in, s_in.shape[1:], a_out.shape[1:])
     assert not differences("a_out", ours, a_out.reshape(len(a_out), -1))

@@ -156,7 +156,7 @@ def test_a_population_is_split_by_its_parameters_and_only_by_them():
     projections = [dense("f", "input", "p", weight), dense("g", "p", "q", even(rng(), (2, 5)), exponent=2)]
     graph = lower(program(populations, projections))
     parts = graph.of("p")
-    assert [(p.du, p.index.tolist(), p.bias_mant.tolist()) for p in parts] == [
+    assert [(p.scalars["du"], p.index.tolist(), p.arrays["bias_mant"].tolist()) for p in parts] == [
         (5, [0, 2, 4], [0, 2, 4]),
         (9, [1, 3], [1, 3]),
     ]
