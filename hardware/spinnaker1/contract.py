@@ -3,7 +3,7 @@
 Populations, model "curr_exp" or "curr_delta": params are the words the machine is given, s16.15 unless said, one or
 one per neuron: `neurons.WORDS` (refract_init in whole steps), and, one for the population, ``shift_exc`` and
 ``shift_inh`` (left shift of its ring buffers, 0..16), ``index_bits`` and ``delay_bits`` (of its synaptic words,
-`ring.Layout`; there is always one type bit: 0 excitatory, 1 inhibitory).
+`words.Layout`; there is always one type bit: 0 excitatory, 1 inhibitory).
 
 Neurons of a population sit in contiguous slices on cores of their own (`Placement.core_of`), the slices in order.
 A core beyond those is a delay extension.
@@ -12,7 +12,7 @@ Image (sources are numbered as in `packed.names_of`, the input 0):
 
     blocks     int64[blocks, 5]: target core, source population, late, first row, first word; by core
     row_start  uint32: row k of a block is words[first word + row_start[first row + k]:  ... + k + 1]
-    words      uint32: synaptic words, see `ring`
+    words      uint32: synaptic words, see `words`
     relays     int64[relays, 4]: delay extension core, source population, first and last neuron (exclusive)
 
 A block holds one row per neuron of its source. Its rows are processed ``late`` steps after a spike: 0, or as many
@@ -29,8 +29,7 @@ from numpy.typing import NDArray
 
 from neuro.errors import SimulationError
 from neuro.hardware.program import Population, Program
-from neuro.hardware.spinnaker1.ring import Layout
-from neuro.hardware.spinnaker1.words import WORDS
+from neuro.hardware.spinnaker1.words import WORDS, Layout
 
 Int64 = NDArray[np.int64]
 SCALARS = {"shift_exc": (0, 16), "shift_inh": (0, 16), "index_bits": (0, 8), "delay_bits": (0, 14)}

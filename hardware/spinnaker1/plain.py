@@ -212,7 +212,8 @@ class Plain:
 
     def step(self, events: Int64, injected: dict[str, Objects] | None = None) -> Step:
         """One step; events: inputs that fire in it, in the order of processing."""
-        t, spikes, values = self.t, {self.program.input: events}, {}
+        t, spikes = self.t, {self.program.input: events}
+        values: dict[tuple[str, str], Objects] = {}
         for name, p in self.neurons.items():
             fired = p.step(self._taken(name, t), (injected or {}).get(name, 0))
             spikes[name] = np.flatnonzero(fired)
