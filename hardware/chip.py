@@ -25,7 +25,9 @@ from __future__ import annotations
 import math
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -80,6 +82,32 @@ class NumberFormat:
 
 
 @dataclass(frozen=True)
+class Assumed:
+    """Limits, by (chip, name), that hold in place of a chip's own; and which limits were asked for meanwhile."""
+
+    limits: Mapping[tuple[str, str], int]
+    read: set[tuple[str, str]] = field(default_factory=set)
+
+
+_ASSUMED: ContextVar[Assumed | None] = ContextVar("assumed limits", default=None)
+
+
+@contextmanager
+def assuming(chip: str, **limits: int) -> Iterator[Assumed]:
+    """Within it, these limits of a chip hold: "would it fit if a core had twice the memory". For exploration.
+
+    Only what asks `Chip.limit` while it works follows; what a module has read when it was imported does not, see
+    ``Assumed.read``.
+    """
+    assumed = Assumed({(chip, name): value for name, value in limits.items()})
+    token = _ASSUMED.set(assumed)
+    try:
+        yield assumed
+    finally:
+        _ASSUMED.reset(token)
+
+
+@dataclass(frozen=True)
 class Chip:
     """Everything known about one chip. Groups: limits, energy, time, power -> name -> `Quantity`.
 
@@ -101,7 +129,12 @@ class Chip:
     refused: Mapping[str, tuple[str, Quantity]] = field(default_factory=dict)
 
     def limit(self, name: str) -> int:
-        """An integer limit by name."""
+        """An integer limit by name, or what it is assumed to be here (`assuming`)."""
+        changed = _ASSUMED.get()
+        if changed is not None:
+            changed.read.add((self.name, name))
+            if (self.name, name) in changed.limits:
+                return changed.limits[self.name, name]
         return int(self.limits[name].value)
 
     @property

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.errors import Violation
-from neuro.hardware.fabric import Mesh
+from neuro.hardware.fabric import Fabric, Mesh
 from neuro.hardware.program import Placement
 
 IntArray = NDArray[np.int64]
@@ -51,7 +51,7 @@ class Demand:
 
 
 def place(
-    demands: Sequence[Demand], neurons_per_core: int, bits_per_core: int, mesh: Mesh
+    demands: Sequence[Demand], neurons_per_core: int, bits_per_core: int, mesh: Fabric
 ) -> tuple[Placement, list[Violation]]:
     """Contiguous slices of each population, evenly over the fewest cores; cores are not shared by populations.
 

@@ -1,0 +1,219 @@
+"""Messages on a chip's fabric: who sends to which core, what each link carries, how busy each core is.
+
+A spike travels as one message per target core (a mesh), or as one multicast message that crosses each link of its
+tree once (SpiNNaker). `messages` reads them off the synapses, `flow` adds them up from core to core, `traffic`
+follows the spikes of a simulated run over every link.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuro.errors import ChipError
+from neuro.hardware.fabric import Fabric, HexTorus, fabric_of
+from neuro.hardware.maps import Map
+from neuro.hardware.program import IntArray, Placement, Population, Program, Projection
+from neuro.hardware.trace import Counters, Trace
+
+Array = NDArray[np.float64]
+Messages = Mapping[str, tuple[IntArray, IntArray]]  # sending population -> (neuron, target core), no pair twice
+NOT_MODELLED = (
+    "congestion: messages do not wait for each other, however much a link carries",
+    "the way of events into the chip and of results out of it",
+)
+
+
+def synapses(projection: Projection, source: Population, target: Population) -> tuple[IntArray, IntArray]:
+    """(pre, post) neuron of every synapse that is stored; taps of a kernel count whatever their weight.
+
+    Raises:
+        ChipError: a kind of projection that is laid out in another way than "dense", "sparse" and "conv".
+    """
+    if projection.kind == "dense":
+        post, pre = np.nonzero(projection.weight_q)
+        return pre.astype(np.int64), post.astype(np.int64)
+    if projection.kind == "sparse":
+        there = projection.weight_q != 0
+        return projection.params["col"][there], projection.params["row"][there]
+    if projection.kind == "conv":
+        height, width, dilation = (
+            (int(a), int(b)) for a, b in (projection.params[n] for n in ("stride", "padding", "dilation"))
+        )
+        every = Map(
+            "conv",
+            np.ones(projection.weight_q.shape),
+            np.array(0),
+            source.shape,
+            target.shape,
+            height,
+            width,
+            dilation,
+            int(projection.params["groups"]),
+        ).coordinates()
+        return every.col, every.row
+    raise ChipError(f"traffic of '{projection.name}': synapses of kind '{projection.kind}' cannot be listed")
+
+
+def messages(
+    populations: Mapping[str, Population], projections: tuple[Projection, ...], core_of: Mapping[str, IntArray]
+) -> Messages:
+    """Where a spike of each neuron goes. Inputs are left out: their events come from outside the chip."""
+    found: dict[str, list[IntArray]] = {}
+    for p in projections:
+        if p.source not in core_of or p.target not in core_of:
+            continue
+        cores = core_of[p.target]
+        if p.kind == "dense":  # without a list of synapses, which may be long
+            used = np.unique(cores)
+            reached = np.stack([(p.weight_q[cores == c] != 0).any(axis=0) for c in used])
+            where, neuron = np.nonzero(reached)
+            pairs = np.stack([neuron, used[where]])
+        else:
+            pre, post = synapses(p, populations[p.source], populations[p.target])
+            pairs = np.stack([pre, cores[post]])
+        found.setdefault(p.source, []).append(pairs)
+    stride = 1 + max((int(c.max(initial=0)) for c in core_of.values()), default=0)
+    table = {}
+    for name, parts in found.items():
+        neuron, core = np.concatenate(parts, axis=1)
+        key = np.unique(neuron * stride + core)
+        table[name] = (key // stride, key % stride)
+    return table
+
+
+def flow(sent: Messages, core_of: Mapping[str, IntArray], cores: int, activity: Mapping[str, Array]) -> Array:
+    """float64[cores, cores]: messages from core to core, where neuron i of a population sends activity[name][i]."""
+    total = np.zeros(cores * cores)
+    for name, (neuron, core) in sent.items():
+        total += np.bincount(
+            core_of[name][neuron] * cores + core, weights=activity[name][neuron], minlength=cores * cores
+        )
+    return total.reshape(cores, cores)
+
+
+def activity_of(trace: Trace) -> dict[str, Array]:
+    """Messages of each neuron per sample, mean over the batch.
+
+    Raises:
+        ChipError: the trace was recorded without spikes.
+    """
+    if not trace.spikes:
+        raise ChipError("this trace holds no spikes; simulate with record_spikes=True")
+    return {name: (s != 0).sum(axis=(0, 1)) / s.shape[1] for name, s in trace.spikes.items()}
+
+
+def fabric_under(placement: Placement, chip: str) -> Fabric:
+    """The fabric that a placement is on: its own, or the chip's.
+
+    Raises:
+        ChipError: neither names one.
+    """
+    from neuro.hardware.target import load_target
+
+    fabric = placement.fabric or fabric_of(load_target(chip).chip)
+    if fabric is None:
+        raise ChipError(f"'{chip}' names no fabric: give its file mesh_width and mesh_height, or hex_width and so on")
+    return fabric
+
+
+@dataclass(frozen=True, eq=False)
+class Traffic:
+    """What a simulated run puts on the links and cores of a chip; means per sample.
+
+    node: int64[cores] where each core sits. link: float64[links] messages over each link, numbered as in `Fabric`.
+    steps: float64[steps, used] the same by step, of the links ``used``. hops, packets: float64[steps] over all.
+    counters: name -> float64[cores], as in `Counters`. load: float64[cores], synapses reached plus neurons updated.
+    share: float64[cores], load per core over that of the busiest. utilisation: as in `Placement`.
+    multicast: whether a spike crosses a link once however many cores it goes to.
+    notes: what is not modelled, and whether the simulator counted otherwise.
+    """
+
+    fabric: Fabric
+    node: IntArray
+    link: Array
+    used: IntArray
+    steps: Array
+    hops: Array
+    packets: Array
+    counters: Mapping[str, Array]
+    utilisation: tuple[Mapping[str, float], ...]
+    multicast: bool
+    notes: tuple[str, ...]
+
+    @property
+    def load(self) -> Array:
+        return self.counters["synops"] + self.counters["updates"]
+
+    @property
+    def share(self) -> Array:
+        return self.load / max(float(self.load.max(initial=0.0)), 1e-300)
+
+    @property
+    def busiest_link(self) -> tuple[int, float]:
+        """(link, messages per sample) of the link that carries most; (-1, 0) where nothing travels."""
+        if not self.link.any():
+            return -1, 0.0
+        return int(self.link.argmax()), float(self.link.max())
+
+
+def traffic(program: Program, trace: Trace) -> Traffic:
+    """Follow every spike of a run over the fabric.
+
+    Raises:
+        ChipError: no fabric is known, the trace holds no spikes, or synapses of a kind that cannot be listed.
+    """
+    placement = program.placement
+    fabric = fabric_under(placement, program.chip)
+    activity_of(trace)  # refuses a trace without spikes
+    node = fabric.at(placement.xy)
+    multicast = isinstance(fabric, HexTorus)
+    sent = messages(program.populations, program.projections, placement.core_of)
+    batch, steps = trace.counters.synops.shape[:2]
+    by_step: dict[int, Array] = {}
+    for name, (neuron, core) in sent.items():
+        counts = (trace.spikes[name] != 0).sum(axis=1) / batch  # [steps, n]
+        own = node[placement.core_of[name][neuron]]
+        group, link = _crossings(fabric, neuron, own, node[core], multicast)
+        for one in np.unique(link).tolist():
+            over = counts[:, group[link == one]].sum(axis=1)
+            by_step[one] = by_step.get(one, np.zeros(steps)) + over
+    used = np.array(sorted(by_step), np.int64)
+    table = np.stack([by_step[k] for k in used.tolist()], axis=1) if used.size else np.zeros((steps, 0))
+    size = max(fabric.nodes * fabric.degree, int(used.max(initial=-1)) + 1)
+    carried = np.zeros(size)
+    carried[used] = table.sum(axis=0)
+    counters = {n: getattr(trace.counters, n).sum(axis=1).mean(axis=0) for n in Counters.NAMES}
+    counted = float(counters["hops"].sum())
+    notes = list(NOT_MODELLED)
+    if not np.isclose(counted, carried.sum(), rtol=1e-9, atol=1e-9):
+        notes.append(
+            f"links: routes rebuilt from the synapses cross {carried.sum():.6g} links per sample, the simulator counted "
+            f"{counted:.6g}"
+        )
+    return Traffic(
+        fabric=fabric,
+        node=node,
+        link=carried,
+        used=used,
+        steps=table,
+        hops=trace.counters.hops.sum(axis=2).mean(axis=0),
+        packets=trace.counters.packets.sum(axis=2).mean(axis=0),
+        counters=counters,
+        utilisation=placement.utilisation,
+        multicast=multicast,
+        notes=tuple(notes),
+    )
+
+
+def _crossings(
+    fabric: Fabric, neuron: IntArray, source: IntArray, target: IntArray, multicast: bool
+) -> tuple[IntArray, IntArray]:
+    """(neuron, link): each link that a spike of each neuron crosses, as often as it does."""
+    if multicast:
+        return fabric.trees(neuron, source, target)
+    pair, link = fabric.paths(source, target)
+    return neuron[pair], link
