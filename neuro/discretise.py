@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from neuro.errors import NetworkError
-from neuro.ir import IF, RULES, Array, CubaLI, CubaLIF, Network, Neuron
+from neuro.ir import IF, RULES, Array, CubaLI, CubaLIF, Delta, I, Network, Neuron, ResonateAndFire, SigmaDelta
 
 
 def _problem(tau: Array, dt: float, rule: str) -> str | None:
@@ -59,7 +59,10 @@ def check(net: Network) -> None:
 
 
 class Coefficients(NamedTuple):
-    """i = alpha i + gain_syn x;  v = beta v + gain_mem i + drive. Without a synapse alpha = 0, i = x."""
+    """i = alpha i + gain_syn x;  v = beta v + gain_mem i + drive. Without a synapse alpha = 0, i = x.
+
+    Of a `ResonateAndFire` beta is the factor of its amplitude; sigma-delta neurons forget nothing.
+    """
 
     alpha: Array
     gain_syn: Array
@@ -75,9 +78,13 @@ def coefficients(node: Neuron, dt: float, rule: str) -> Coefficients:
         NetworkError: as `decay`.
     """
     one, zero = np.ones(node.shape), np.zeros(node.shape)
-    if isinstance(node, IF):
+    if isinstance(node, (IF, I)):
         return Coefficients(zero, one, one, node.r, zero)
-    beta = decay(node.tau_mem, dt, rule)  # type: ignore[attr-defined]  # every Neuron but IF has tau_mem
+    if isinstance(node, (Delta, SigmaDelta)):
+        return Coefficients(zero, one, one, one, zero)
+    beta = decay(node.tau_mem, dt, rule)  # type: ignore[attr-defined]  # every other Neuron has tau_mem
+    if isinstance(node, ResonateAndFire):
+        return Coefficients(zero, one, beta, one, zero)
     gain = (1.0 - beta) * node.r  # type: ignore[attr-defined]
     drive = (1.0 - beta) * node.v_leak  # type: ignore[attr-defined]
     if isinstance(node, (CubaLI, CubaLIF)):

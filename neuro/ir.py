@@ -35,6 +35,7 @@ from typing import Any
 import numpy as np
 
 from neuro.errors import NetworkError, UnknownNode
+from neuro.graded import ACTIVATIONS, Delta, I, ResonateAndFire, SigmaDelta, TernaryLIF
 from neuro.neuron import IF, LI, LIF, CubaLI, CubaLIF, Neuron
 from neuro.node import (
     MAX_CHANNELS,
@@ -75,6 +76,7 @@ NODE_TYPES: Mapping[str, type[Node]] = types.MappingProxyType(
             *(Input, Output, Linear, Affine, Conv2d, SumPool2d, AvgPool2d, MaxPool2d, Flatten, Scale, Delay),
             QuantisedReLU,
             *(IF, LI, LIF, CubaLI, CubaLIF),
+            *(TernaryLIF, I, Delta, SigmaDelta, ResonateAndFire),
         )
     }
 )
@@ -237,6 +239,7 @@ def chain(nodes: Mapping[str, Node] | Iterable[tuple[str, Node]], dt: float, **o
 
 
 __all__ = [
+    "ACTIVATIONS",
     "IF",
     "LI",
     "LIF",
@@ -255,8 +258,10 @@ __all__ = [
     "CubaLI",
     "CubaLIF",
     "Delay",
+    "Delta",
     "Edge",
     "Flatten",
+    "I",
     "Input",
     "IntArray",
     "Linear",
@@ -266,9 +271,12 @@ __all__ = [
     "Node",
     "Output",
     "QuantisedReLU",
+    "ResonateAndFire",
     "Scale",
     "Shape",
+    "SigmaDelta",
     "SumPool2d",
+    "TernaryLIF",
     "chain",
     "expand",
     "too_large",

@@ -12,10 +12,14 @@ from neuro.node import RESETS, Array, Node, Shape, expand, frozen, one_of, too_l
 
 @dataclass(frozen=True, eq=False)
 class Neuron(Node):
-    """Base of nodes with state. Parameters broadcast to one value per neuron."""
+    """Base of nodes with state. Parameters broadcast to one value per neuron.
+
+    spiking: it sends spikes, 0 and 1. graded: it sends numbers, see `neuro.graded`. Neither: its membrane.
+    """
 
     _positive: ClassVar[tuple[str, ...]] = ("tau_mem", "tau_syn")
     spiking: ClassVar[bool] = False
+    graded: ClassVar[bool] = False
 
     @property
     def shape(self) -> Shape:

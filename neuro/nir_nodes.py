@@ -306,6 +306,26 @@ def _neuron(cls: type[ir.Neuron], renamed: Mapping[str, str] | None = None) -> R
     return Row(read, write)
 
 
+def _flagged(cls: type[ir.Neuron], flags: tuple[str, ...], texts: tuple[str, ...] = ()) -> Row:
+    """A neuron that NIR does not have: its own fields, flags as 0 and 1, texts as they are."""
+    numbers = tuple(f.name for f in fields(cls) if f.name not in (*flags, *texts))
+
+    def read(r: Reader) -> ir.Node:
+        given: dict[str, Any] = {n: r.number(n) for n in numbers}
+        for name in flags:
+            value = r.whole(name)
+            if value not in (0, 1):
+                raise FormatError(f"field '{name}' must be 0 or 1, got {value}")
+            given[name] = bool(value)
+        return cls(**given, **{n: r.get(n) for n in texts})
+
+    def write(node: Any, shape: Shape, dt: float) -> tuple[Tree, Tree]:
+        table: Tree = {n: getattr(node, n) for n in (*numbers, *texts)}
+        return table | {n: np.array(int(getattr(node, n)), np.int64) for n in flags}, {}
+
+    return Row(read, write)
+
+
 ROWS: dict[str, Row] = {
     "Input": Row(_read_input, _write_input),
     "Output": Row(_read_output, _write_output),
@@ -324,4 +344,9 @@ ROWS: dict[str, Row] = {
     "LIF": _neuron(ir.LIF, {"tau_mem": "tau"}),
     "CubaLI": _neuron(ir.CubaLI),
     "CubaLIF": _neuron(ir.CubaLIF),
+    "TernaryLIF": _flagged(ir.TernaryLIF, ()),
+    "I": _neuron(ir.I),
+    "Delta": _flagged(ir.Delta, ("cumulative",)),
+    "SigmaDelta": _flagged(ir.SigmaDelta, ("cumulative",), ("activation",)),
+    "ResonateAndFire": _flagged(ir.ResonateAndFire, ("resets",)),
 }

@@ -32,7 +32,8 @@ class Record:
     """What `run` saw, by node name; [time, batch, *shape of the node]. Empty where not asked for.
 
     spikes: uint8 of 0 and 1, of every spiking neuron. v: membrane after the reset, of every neuron.
-    i: synaptic current of CubaLI and CubaLIF, summed input of the others. sent: what every node sends.
+    i: synaptic current of CubaLI and CubaLIF, sum of a SigmaDelta, imaginary part of a ResonateAndFire, summed input
+    of the others. sent: what every node sends; the messages of graded neurons are there.
     answers: of every Output, what its readout reads; always kept.
     """
 
@@ -68,6 +69,7 @@ def run(
     sent = _at_rest(network, batch, past)
     v = {n: np.zeros((batch, *network.shapes[n])) for n in rules}
     i = dict(v)
+    rest: dict[str, dict[str, Array]] = {n: {} for n in rules}
     kept: dict[str, dict[str, list[NDArray[Any]]]] = {name: {} for name in (*RECORDS, "answers")}
     for t in range(steps):
         before, sent = sent, {}
@@ -81,7 +83,12 @@ def run(
                 with np.errstate(over="raise", invalid="raise"):
                     x = _total([before[s] if s in late else sent[s] for s in network.sources(name)])
                     if isinstance(node, ir.Neuron):
-                        i[name], v[name], sent[name] = neuron_step(node, rules[name], i[name], v[name], x)
+                        step_of = _BEYOND.get(type(node))
+                        state = (i[name], v[name], x)
+                        if step_of is None:
+                            i[name], v[name], sent[name] = neuron_step(node, rules[name], *state)
+                        else:
+                            i[name], v[name], sent[name] = step_of(node, rules[name], *state, rest[name], network.dt)
                     elif name in past:
                         past[name].appendleft(x)
                         sent[name] = _DELAYED[type(node)](node, past[name])
@@ -142,6 +149,64 @@ def neuron_step(node: ir.Neuron, c: Coefficients, i: Array, v: Array, x: Array) 
     else:
         v = v - fired * node.v_threshold
     return i, v, fired.astype(np.float64)
+
+
+def _ternary(
+    node: ir.Neuron, c: Coefficients, i: Array, v: Array, x: Array, rest: dict[str, Array], dt: float
+) -> tuple[Array, Array, Array]:
+    assert isinstance(node, ir.TernaryLIF)
+    v = c.beta * v + c.gain_mem * x + c.drive
+    sent = (v > node.v_threshold).astype(np.float64) - (v < node.v_threshold_low)
+    return x, np.where(sent != 0, node.v_reset, v), sent
+
+
+def _delta(
+    node: ir.Neuron, c: Coefficients, i: Array, v: Array, x: Array, rest: dict[str, Array], dt: float
+) -> tuple[Array, Array, Array]:
+    """`ir.Delta`, and the second half of `ir.SigmaDelta`: v was the last activation, x is the new one."""
+    assert isinstance(node, (ir.Delta, ir.SigmaDelta))
+    zero = np.zeros_like(x)
+    delta = x - v + rest.get("residue", zero)
+    judged = rest.get("error", zero) + delta if node.cumulative else delta
+    sent = np.where(np.abs(judged) >= node.v_threshold, delta, 0.0)
+    rest["residue"], rest["error"] = delta - sent, np.where(sent != 0, 0.0, judged)
+    return x, x, sent
+
+
+def _sigma_delta(
+    node: ir.Neuron, c: Coefficients, i: Array, v: Array, x: Array, rest: dict[str, Array], dt: float
+) -> tuple[Array, Array, Array]:
+    assert isinstance(node, ir.SigmaDelta)
+    sigma = i + x
+    active = sigma + node.bias
+    if node.activation == "relu":
+        active = np.maximum(active, 0.0)
+    _, v, sent = _delta(node, c, i, v, active, rest, dt)
+    return sigma, v, sent
+
+
+def _resonator(
+    node: ir.Neuron, c: Coefficients, i: Array, v: Array, x: Array, rest: dict[str, Array], dt: float
+) -> tuple[Array, Array, Array]:
+    assert isinstance(node, ir.ResonateAndFire)
+    sine, cosine = (c.beta * f(2 * np.pi * dt / node.period) for f in (np.sin, np.cos))
+    real, imag = cosine * v - sine * i + x, sine * v + cosine * i
+    if not node.resets:
+        fired = (real >= node.v_threshold) & (imag >= 0) & (i < 0)
+        return imag, real, fired.astype(np.float64)
+    fired = imag >= node.v_threshold
+    return np.where(fired, node.v_threshold, imag), np.where(fired, 0.0, real), fired.astype(np.float64)
+
+
+Step = Callable[
+    [ir.Neuron, Coefficients, Array, Array, Array, dict[str, Array], float], tuple[Array, Array, Array]
+]
+_BEYOND: dict[type[Node], Step] = {
+    ir.TernaryLIF: _ternary,
+    ir.Delta: _delta,
+    ir.SigmaDelta: _sigma_delta,
+    ir.ResonateAndFire: _resonator,
+}
 
 
 def linear(weight: Array, x: Array) -> Array:

@@ -230,4 +230,9 @@ _RULES: dict[str, Callable[[Node, Shape], tuple[Node, Shape]]] = {
     "LIF": _neuron,
     "CubaLI": _neuron,
     "CubaLIF": _neuron,
+    "TernaryLIF": _neuron,
+    "I": _neuron,
+    "Delta": _neuron,
+    "SigmaDelta": _neuron,
+    "ResonateAndFire": _neuron,
 }
