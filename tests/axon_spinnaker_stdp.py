@@ -99,6 +99,7 @@ def replay(core: Core, function: Any = steps) -> dict[str, np.ndarray]:
         "row_mem": rows,
         "sat": learning.counts[0],
         "skipped": learning.counts[1],
+        "lost": learning.counts[2],
         "synapses": synapses,
     }
 
@@ -173,7 +174,7 @@ def random_core(seed: int, n: int = 16, rows: int = 10, length: int = 40) -> Cor
 def digest(result: dict[str, Any]) -> str:
     """A short name of everything a core did."""
     whole = hashlib.sha256()
-    for name in ("state", "row_mem", "sat", "skipped", "synapses"):
+    for name in ("state", "row_mem", "sat", "skipped", "lost", "synapses"):
         whole.update(np.ascontiguousarray(np.asarray(result[name]).astype(np.int64)).tobytes())
     return whole.hexdigest()[:32]
 

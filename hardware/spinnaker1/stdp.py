@@ -148,7 +148,8 @@ def fresh(neurons: int, entries: int, memory: Words) -> Learning:
         time=np.zeros((neurons, HISTORY), np.int64),
         trace=np.zeros((neurons, HISTORY), np.int64),
         entries=np.ones(neurons, np.int64),
+        dropped=np.zeros(neurons, np.int64),
         memory=memory.copy(),
-        counts=np.zeros(2, np.int64),
+        counts=np.zeros(3, np.int64),
         fired=np.zeros(neurons, np.int32),
     )

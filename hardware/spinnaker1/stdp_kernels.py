@@ -40,7 +40,7 @@ ADDITIVE, MULTIPLICATIVE = 0, 1
 PLUS, MINUS = 0, 1
 HISTORY = 16  # entries, the placeholder included
 W_MIN, W_MAX, A_PLUS, A_MINUS = 0, 1, 2, 3
-SATURATED, SKIPPED = 0, 1  # places in ``counts``
+SATURATED, SKIPPED, LOST = 0, 1, 2  # places in ``counts``
 
 
 class Rules(NamedTuple):
@@ -79,12 +79,15 @@ class Fan(NamedTuple):
 
 class Learning(NamedTuple):
     """What changes beside the neurons. time, trace: [neurons, HISTORY]; entries: [neurons], how many of them are in
-    use. memory: all rows. counts: sums that saturated, weights that were skipped. fired: room for one step."""
+    use; dropped: [neurons], time of the last that gave way. memory: all rows. fired: room for one step.
+    counts: sums that saturated, weights that were skipped, and weights that missed a post spike because the
+    history was full before they were looked at (the machine does not notice)."""
 
     ring: Ring
     time: Int64
     trace: Int64
     entries: Int64
+    dropped: Int64
     memory: Words
     counts: Int64
     fired: NDArray[np.int32]
@@ -129,6 +132,7 @@ def post_spike(state: Learning, i: Integer, t: Integer, rules: Rules, rule: Inte
     last = state.entries[i] - 1
     before = (state.trace[i, last] * look(rules, MINUS, rule, t - state.time[i, last])) >> 11
     if state.entries[i] == HISTORY:
+        state.dropped[i] = state.time[i, 1]
         for k in range(1, HISTORY - 1):
             state.time[i, k] = state.time[i, k + 1]
             state.trace[i, k] = state.trace[i, k + 1]
@@ -147,6 +151,8 @@ def learned(
     w = np.int64(weight)
     begin, end = max(np.int64(last) - dd, 0), max(np.int64(t) - dd, 0)
     latest = 0
+    if state.dropped[i] > begin:
+        state.counts[LOST] += 1
     for k in range(1, state.entries[i]):
         p = state.time[i, k]
         if p > end:

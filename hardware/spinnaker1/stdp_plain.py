@@ -55,6 +55,7 @@ class Neuron:
     exc: int
     inh: int
     posts: list[tuple[int, int]] = field(default_factory=list)  # (time, trace), the last KEPT
+    gone: int = 0  # time of the last one before those
 
 
 class Machine:
@@ -78,7 +79,7 @@ class Machine:
             for a, b in zip(fan.pointer[:-1], fan.pointer[1:], strict=True)
         ]
         self.inputs = len(self.rows) - len(self.neurons)
-        self.saturated = self.skipped = 0
+        self.saturated = self.skipped = self.lost = 0
 
     def _row(self, at: int, core: int, plastic: bool) -> Row:
         m, bits = self.memory, int(self.cores.index_bits[core])
@@ -135,7 +136,8 @@ class Machine:
         posts = self.neurons[i].posts
         time, trace = posts[-1] if posts else (0, 0)
         posts.append((t, s(16, (trace * self._table(1, rule, t - time) >> 11) + 2048)))
-        del posts[:-KEPT]
+        if len(posts) > KEPT:
+            self.neurons[i].gone = posts.pop(0)[0]
 
     def _arrive(self, row: Row, t: int) -> None:
         for synapse in row.synapses:
@@ -160,7 +162,9 @@ class Machine:
         additive = int(self.rules.kind[rule]) == 0
         wait = delay if self.rules.backprop[rule] else 0
         opened, closed = max(row.last - wait, 0), max(t - wait, 0)
-        seen = [p for p in self.neurons[self.first[row.core] + neuron].posts if p[0] <= closed]
+        of = self.neurons[self.first[row.core] + neuron]
+        self.lost += of.gone > opened
+        seen = [p for p in of.posts if p[0] <= closed]
         w = s(32, weight << shift)
         for time, _ in seen:
             if time > opened:
@@ -207,6 +211,7 @@ def replay(core: Any) -> dict[str, Any]:
         "row_mem": np.array(rows, np.uint32),
         "sat": machine.saturated,
         "skipped": machine.skipped,
+        "lost": machine.lost,
         "synapses": np.array(synapses),
     }
 
