@@ -89,7 +89,8 @@ def _low_half(x: int) -> np.int32:
 def _count_bits(crossbar: NDArray[np.uint64]) -> NDArray[np.int32]:
     """int32[C, A], ones in each row; numpy counts bits itself from version 2 on, older ones are supported."""
     octets = crossbar.view(np.uint8).reshape(*crossbar.shape[:2], -1)
-    return BITS[octets].sum(axis=2, dtype=np.int32)
+    ones: NDArray[np.int32] = BITS[octets].sum(axis=2, dtype=np.int32)
+    return ones
 
 
 def _hops(bank: Bank, padded: int) -> NDArray[np.int32]:
