@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from neuro.errors import UnknownChip
 from neuro.extend import load_plugin, plugins
 from neuro.hardware.chip import Chip
-from neuro.hardware.program import Program
+from neuro.hardware.program import IntArray, Program
 from neuro.hardware.trace import Trace
 from neuro.ir import Network, Node
 
@@ -62,6 +62,9 @@ class Target:
     oracles: name -> `Oracle`; the first is asked where none is named. exporters: formats that `deploy` writes for
     this chip. membrane: the variable that is drawn beside the float network's membrane, or "" for none.
     high: the largest value of an input channel in a step that it takes, 1 where only spikes enter.
+    refuses: node type -> why, and the nearest that would run, where more can be said than that it is not supported.
+    messages: where a spike of each neuron goes, population -> (neuron, target core), for chips whose projections do
+    not say it (`neuro.hardware.traffic.messages`).
     """
 
     chip: Chip
@@ -72,6 +75,8 @@ class Target:
     exporters: tuple[str, ...] = ()
     membrane: str = "v"
     high: int = 1
+    refuses: Mapping[type[Node], str] = field(default_factory=dict)
+    messages: Callable[[Program], Mapping[str, tuple[IntArray, IntArray]]] | None = None
 
     @property
     def name(self) -> str:

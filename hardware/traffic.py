@@ -164,14 +164,15 @@ def traffic(program: Program, trace: Trace) -> Traffic:
     """Follow every spike of a run over the fabric.
 
     Raises:
-        ChipError: no fabric is known, the trace holds no spikes, or synapses of a kind that cannot be listed.
+        ChipError: no fabric is known, or the trace holds no spikes.
     """
     placement = program.placement
     fabric = fabric_under(placement, program.chip)
     activity_of(trace)  # refuses a trace without spikes
     node = fabric.at(placement.xy)
     multicast = isinstance(fabric, HexTorus)
-    sent = messages(program.populations, program.projections, placement.core_of)
+    notes = list(NOT_MODELLED)
+    sent = _sent(program, trace, notes)
     batch, steps = trace.counters.synops.shape[:2]
     by_step: dict[int, Array] = {}
     for name, (neuron, core) in sent.items():
@@ -188,11 +189,10 @@ def traffic(program: Program, trace: Trace) -> Traffic:
     carried[used] = table.sum(axis=0)
     counters = {n: getattr(trace.counters, n).sum(axis=1).mean(axis=0) for n in Counters.NAMES}
     counted = float(counters["hops"].sum())
-    notes = list(NOT_MODELLED)
     if not np.isclose(counted, carried.sum(), rtol=1e-9, atol=1e-9):
         notes.append(
-            f"links: routes rebuilt from the synapses cross {carried.sum():.6g} links per sample, the simulator counted "
-            f"{counted:.6g}"
+            f"links: routes rebuilt from the synapses cross {carried.sum():.6g} links per sample, "
+            f"the simulator counted {counted:.6g}"
         )
     return Traffic(
         fabric=fabric,
@@ -207,6 +207,23 @@ def traffic(program: Program, trace: Trace) -> Traffic:
         multicast=multicast,
         notes=tuple(notes),
     )
+
+
+def _sent(program: Program, trace: Trace, notes: list[str]) -> Messages:
+    """What the target says it sends, else what the synapses say; nothing, and a note, where they cannot."""
+    from neuro.hardware.target import load_target
+
+    own = load_target(program.chip).messages
+    core_of = program.placement.core_of
+    try:
+        sent = own(program) if own is not None else messages(program.populations, program.projections, core_of)
+    except ChipError as cause:
+        notes.append(f"links: {cause}")
+        return {}
+    unseen = sorted(name for name in sent if name not in trace.spikes)
+    if unseen:
+        notes.append(f"links: the trace holds no spikes of {', '.join(unseen)}")
+    return {name: pairs for name, pairs in sent.items() if name in trace.spikes}
 
 
 def _crossings(
