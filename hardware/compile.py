@@ -52,8 +52,12 @@ def _check_options(target: Target, options: dict[str, Any]) -> None:
 
 def _check_nodes(target: Target, network: Network) -> None:
     bad = [
-        f"'{name}' is a {type(node).__name__}, which {target.name} cannot hold; it holds "
-        + ", ".join(sorted(kind.__name__ for kind in target.supports))
+        f"'{name}' is a {type(node).__name__}, which {target.name} cannot hold"
+        + (
+            f": {target.refuses[type(node)]}"
+            if type(node) in target.refuses
+            else "; it holds " + ", ".join(sorted(kind.__name__ for kind in target.supports))
+        )
         for name, node in network.nodes.items()
         if type(node) not in target.supports
     ]

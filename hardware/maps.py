@@ -241,7 +241,7 @@ def _conv_conv(first: Map, second: Map) -> Map | None:
         pairs = np.einsum("oiab,oicd->oiabcd", w2, w1[channel, 0])
     else:
         groups = 1
-        pairs = np.einsum("omab,micd->oiabcd", _ungrouped(w2, second.groups), _ungrouped(w1, first.groups))
+        pairs = np.einsum("omab,micd->oiabcd", ungrouped(w2, second.groups), ungrouped(w1, first.groups))
     (d1, d2), s1 = (first.dilation, second.dilation), first.stride
     steps2 = [np.arange(w2.shape[2 + i]) * d2[i] * s1[i] for i in (0, 1)]
     steps1 = [np.arange(w1.shape[2 + i]) * d1[i] for i in (0, 1)]
@@ -292,7 +292,7 @@ def _padding_reads_nothing(size: int, middle: int, out: int, one: _Along, two: _
     return (size + 2 * padding - reach) // (one.stride * two.stride) + 1 == out
 
 
-def _ungrouped(weight: Array, groups: int) -> Array:
+def ungrouped(weight: Array, groups: int) -> Array:
     """A grouped kernel as a full one, zeros between the groups."""
     if groups == 1:
         return weight

@@ -92,11 +92,11 @@ def versions() -> dict[str, str]:
     return found
 
 
-def batches(data: EventSet, steps: int, dt: float, n_inputs: int) -> Iterator[NDArray[np.uint8]]:
-    """Dense uint8[steps, batch, ...] slices of a data set in order, each small enough to hold."""
+def batches(data: EventSet, steps: int, dt: float, n_inputs: int, high: int = 1) -> Iterator[NDArray[np.uint8]]:
+    """Dense uint8[steps, batch, ...] slices of a data set in order, each small enough to hold. high: of a channel."""
     size = int(np.clip(BATCH_VALUES // (steps * n_inputs), 1, 256))
     for start in range(0, len(data), size):
-        yield data.batch(range(start, min(start + size, len(data))), dt, steps)
+        yield data.batch(range(start, min(start + size, len(data))), dt, steps, high)
 
 
 def chip_names(chips: Sequence[str] | str) -> tuple[str, ...]:
@@ -277,7 +277,7 @@ def _on_chip(
     if len(chosen):
         progress(f"{chip}: certify {len(chosen)} samples")
         exported = None if folder is None or not target.exporters else folder / files[target.exporters[0]]
-        matches = _certificate(program, data.batch(chosen, network.dt, steps), timeout_s, exported)
+        matches = _certificate(program, data.batch(chosen, network.dt, steps, program.high), timeout_s, exported)
     if folder is not None:
         write_json(folder / chip / "certificate.json", matches)
         files["certificate"] = f"{chip}/certificate.json"
@@ -322,14 +322,14 @@ def run_program(program: Program, data: EventSet, steps: int) -> Answers:
     totals: dict[str, float] = {}
     size = program.populations[program.input].size
     spiking_readout = program.readout == "count"
-    for dense in batches(data, steps, program.dt, size):
+    for dense in batches(data, steps, program.dt, size, program.high):
         trace = simulate(program, dense, record_spikes=not spiking_readout)
         decisions.append(trace.decision)
         estimates.append(estimate_cost(trace, program))
         share = dense.shape[1] / len(data)
         for name, value in trace.counters.totals().items():
             totals[name] = totals.get(name, 0.0) + share * value
-        if not spiking_readout:
+        if not spiking_readout and trace.spikes[program.output].dtype == np.uint8:  # others send values, not spikes
             fired += int(trace.spikes[program.output].sum())
     warnings: tuple[str, ...] = ()
     if fired:
@@ -341,7 +341,10 @@ def run_program(program: Program, data: EventSet, steps: int) -> Answers:
 
 
 def utilisation(program: Program) -> dict[str, Any]:
-    """Cores, neurons and stored synapses of a program, and the largest share of each limit on any core."""
+    """Cores, neurons and stored synapses of a program, and the largest share of each limit on any core.
+
+    sequence_bytes: of a chip that loads a model in parts, the bytes of each part.
+    """
     shares: dict[str, float] = {}
     for core in program.placement.utilisation:
         for limit, share in core.items():
@@ -351,6 +354,7 @@ def utilisation(program: Program) -> dict[str, Any]:
         "neurons": program.neurons,
         "synapses": int(sum(np.count_nonzero(p.weight_q) for p in program.projections)),
         "fullest_core": shares,
+        **({"sequence_bytes": program.image["sequence_bytes"].tolist()} if "sequence_bytes" in program.image else {}),
     }
 
 
@@ -385,7 +389,7 @@ def _draw(network: Network, program: Program, data: EventSet, steps: int, folder
 
     chip, membrane = program.chip, load_target(program.chip).membrane
     shown = int(spread_over_classes(data.labels, 1)[0])
-    dense = data.batch([shown], network.dt, steps)
+    dense = data.batch([shown], network.dt, steps, program.high)
     probes = ((program.output, membrane),) if membrane else ()
     trace = simulate(program, dense, probes=probes)
     label = int(data.labels[shown])
