@@ -10,7 +10,7 @@ Thresholds, resets and biases are whole multiples of ``unit``, a power of two: s
 in float32 below 2^24 units, so what is trained is what integers compute, to the last spike. unit m[o] follows the
 mean size of the neuron's weights, by the factor that rounds normally distributed weights with the least square error.
 The real weights stay behind the rounding and gradients pass straight through it (Courbariaux et al. 2015,
-arXiv:1511.00363; trinary with hysteresis: Esser et al. 2016, PNAS 113:11441).
+arXiv:1511.00363; trinary weights and grouped convolutions for TrueNorth: Esser et al. 2016, PNAS 113:11441).
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ class Levels:
     """What training must know of a chip with typed axons. All but ``values`` in units.
 
     values: of the axons that each input has. unit: reals per unit, a power of two. weight: the largest value of a
-    neuron's axon type. bias: the largest leak. threshold: the highest threshold. hysteresis: a weight leaves its level
-    only where another is nearer by this share of a level.
+    neuron's axon type. bias: the largest leak. threshold: the highest threshold.
     """
 
     values: tuple[int, ...] = (1, -1)
@@ -45,7 +44,6 @@ class Levels:
     weight: int = 255
     bias: int = 255
     threshold: int = (1 << 18) - 1
-    hysteresis: float = 0.0
 
     def problems(self) -> list[str]:
         """What is wrong with these numbers."""
@@ -56,8 +54,6 @@ class Levels:
             bad.append(f"axons must lie in -{self.weight}..{self.weight}, got {list(self.values)}")
         if not self.unit > 0 or not math.log2(self.unit).is_integer():
             bad.append(f"unit must be a power of two, got {self.unit!r}")
-        if not 0 <= self.hysteresis < 1:
-            bad.append(f"hysteresis is {self.hysteresis}, it must lie in [0, 1)")
         return bad
 
     @property
@@ -75,9 +71,10 @@ def sums(values: tuple[int, ...]) -> tuple[int, ...]:
 
 def nearest(x: Tensor, table: tuple[int, ...]) -> Tensor:
     """The nearest entry of an ascending table; the lower one on a tie."""
-    levels = torch.tensor(table, dtype=x.dtype)
-    middles = (levels[1:] + levels[:-1]) / 2
-    return levels[torch.bucketize(x, middles)]
+    found = torch.full_like(x, table[0])  # element by element: keeps the layout of a convolution's weights
+    for low, high in itertools.pairwise(table):
+        found += (x > (low + high) / 2) * float(high - low)
+    return found
 
 
 @cache

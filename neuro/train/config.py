@@ -179,7 +179,7 @@ class QuantiseConfig:
 
     Either the number formats of a chip, all five, see `neuro.nn.grid.Formats`. state: whether u and v run on the
     chip's integers too. Or ``axons``, the values of the axons that each input has on a chip with typed axons:
-    [1, -1] is trinary; see `neuro.nn.levels.Levels` for it and for unit and hysteresis.
+    [1, -1] is trinary; see `neuro.nn.levels.Levels` for it and for unit.
     """
 
     weight: Format | None = None
@@ -189,7 +189,6 @@ class QuantiseConfig:
     bias: Format | None = None
     axons: tuple[int, ...] = ()
     unit: float = 1.0 / 64
-    hysteresis: float = 0.0
     fraction: int = 64
     limit: int = 1 << 23
     exponent: int = 7
@@ -203,7 +202,7 @@ class QuantiseConfig:
         given = [n for n in FORMATS if getattr(self, n) is not None]
         if self.axons:
             bad += [f"{n} and axons exclude each other" for n in given]
-            bad += Levels(self.axons, self.unit, hysteresis=self.hysteresis).problems()
+            bad += Levels(self.axons, self.unit).problems()
         else:
             bad += [f"{n} is missing" for n in FORMATS if n not in given]
         return bad + [f"{n} must be at least 1" for n in ("fraction", "limit", "exponent") if getattr(self, n) < 1]
@@ -212,7 +211,7 @@ class QuantiseConfig:
     def formats(self) -> Formats | Levels:
         """What the grid needs to know."""
         if self.axons:
-            return Levels(self.axons, self.unit, hysteresis=self.hysteresis)
+            return Levels(self.axons, self.unit)
         assert self.weight
         assert self.weight_conv
         assert self.decay
