@@ -292,8 +292,8 @@ def _note(layer: Layer, g: _Gains, scale: float, substitutions: list[str]) -> No
         )
     if not (layer.c.beta < 1).all():
         substitutions.append(
-            f"'{name}' has no leak; the longest time constant of the chip pulls v to 0 by {g.pull.min():.2g} of itself in "
-            f"a step, though not while |v| is below {(0.5 / g.pull.min() - 1) / scale:.3g}"
+            f"'{name}' has no leak; the longest time constant of the chip pulls v to 0 by {g.pull.min():.2g} of itself "
+            f"in a step, though not while |v| is below {(0.5 / g.pull.min() - 1) / scale:.3g}"
         )
     if any(b.start for b in layer.biases):
         substitutions.append(
