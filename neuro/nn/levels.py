@@ -36,7 +36,7 @@ class Levels:
     """What training must know of a chip with typed axons. All but ``values`` in units.
 
     values: of the axons that each input has. unit: reals per unit, a power of two. weight: the largest value of a
-    neuron's axon type. bias: the largest leak. threshold: the highest threshold.
+    neuron's axon type. bias: the largest leak. threshold: the highest threshold, and as far as a membrane may fall.
     """
 
     values: tuple[int, ...] = (1, -1)
@@ -89,10 +89,13 @@ def best_step(values: tuple[int, ...]) -> float:
 
 
 class LevelGroup(Group):
-    """One IF layer and the weight layers that feed it: they share the unit and each neuron's m."""
+    """One IF layer and the weight layers that feed it: they share the unit and each neuron's m.
 
-    def __init__(self, neuron: Neuron, members: list[GridLayer], levels: Levels) -> None:
-        self.neuron, self.members, self.levels = neuron, members, levels
+    max_steps: the longest sample. m stays so small that no input that long takes a membrane out of range.
+    """
+
+    def __init__(self, neuron: Neuron, members: list[GridLayer], levels: Levels, max_steps: int | None = None) -> None:
+        self.neuron, self.members, self.levels, self.max_steps = neuron, members, levels, max_steps
 
     def unit(self) -> float:
         return self.levels.unit
@@ -107,7 +110,19 @@ class LevelGroup(Group):
         if not rows.isfinite().all():
             raise NetworkError("weights hold NaN or infinite values; training has diverged, lower its rate")
         m = rows.abs().mean(1) * (best_step(self.levels.values) / self.levels.unit)
-        return m.round().clamp(1, max(1, self.levels.weight // max(abs(v) for v in self.levels.values)))
+        return m.round().clamp(1, max(1, self._largest(rows.shape[1])))
+
+    def _largest(self, inputs: int) -> int:
+        """The largest m of a neuron with so many inputs."""
+        c = self.levels
+        most = c.weight // max(abs(v) for v in c.values)
+        if self.max_steps is None:
+            return most
+        peak = max((m.peak for m in self.members), default=1)
+        falls = self.max_steps * inputs * peak * max(abs(level) for level in c.table)
+        leaks = [float(m.bias.detach().abs().max()) / c.unit for m in self.members if m.bias is not None]
+        leak = sum(min(c.bias, round(x)) for x in leaks)
+        return min(most, (c.threshold - self.max_steps * leak) // falls)
 
 
 class LevelLayer(GridLayer):
@@ -167,7 +182,7 @@ def on_levels(layer: nn.Module) -> LevelLayer:
     return made
 
 
-def settle_levels(neuron: Neuron, members: list[GridLayer], levels: Levels) -> LevelGroup:
+def settle_levels(neuron: Neuron, members: list[GridLayer], levels: Levels, max_steps: int | None = None) -> LevelGroup:
     """Put an IF layer and the layers that feed it on one unit.
 
     Raises:
@@ -187,7 +202,7 @@ def settle_levels(neuron: Neuron, members: list[GridLayer], levels: Levels) -> L
     bad += levels.problems()
     if bad:
         raise NetworkError("no place on the chip's integers", bad)
-    group = LevelGroup(neuron, members, levels)
+    group = LevelGroup(neuron, members, levels, max_steps)
     for member in members:
         member.group = group
     neuron.grid = group.grid

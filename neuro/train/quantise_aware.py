@@ -94,7 +94,7 @@ def prepare(
             continue
         try:
             if isinstance(formats, Levels):
-                settle_levels(neuron, members, formats)
+                settle_levels(neuron, members, formats, max_steps)
             else:
                 settle(neuron, members, formats, state, max_steps)
         except NetworkError as problem:

@@ -142,6 +142,20 @@ def test_a_loop_shares_the_step_with_the_input() -> None:
     assert all(len(row.abs().unique()) <= 2 for row in k)
 
 
+def test_no_input_leaves_the_range_of_the_membrane() -> None:
+    """With all inputs on for max_steps the membrane stays above -2^18, however large the weights are."""
+    for steps, scale in ((1000, 100.0), (10, 1e4)):
+        module = net(nn.Linear(90, 3, bias=True), IF(1.0, reset="subtract"), shape=(90,), scale=scale)
+        with torch.no_grad():
+            module.layer("l0").weight.abs_().neg_()
+            module.layer("l0").bias.fill_(-0.3)
+        prepare(module, Levels(unit=1 / 256), max_steps=steps)
+        network = to_network(module)
+        v = reference.run(network, np.ones((steps, 1, 90), np.uint8)).v["l1"][-1] * 256
+        assert (v >= -(1 << 18) + 1).all()
+        assert (v <= -(1 << 17)).all(), "the range is used"
+
+
 def test_a_network_from_the_levels_comes_back() -> None:
     module, _ = vector_net((1, -1), 0)
     dense = torch.from_numpy(dense_for((6,)))
