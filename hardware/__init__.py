@@ -17,15 +17,17 @@ _HOME = {
     "estimate": ("neuro.hardware.estimate", "estimate"),
     "export": ("neuro.hardware.export", "export"),
     "load_chip": ("neuro.hardware.compile", "load_chip"),
+    "predict": ("neuro.hardware.predict", "predict"),
     "simulate": ("neuro.hardware.simulate", "simulate"),
 }
 
-__all__ = ["compile", "estimate", "export", "load_chip", "simulate"]
+__all__ = ["compile", "estimate", "export", "load_chip", "predict", "simulate"]
 
 if TYPE_CHECKING:
     from neuro.hardware.compile import compile, load_chip
     from neuro.hardware.estimate import estimate
     from neuro.hardware.export import export
+    from neuro.hardware.predict import predict
     from neuro.hardware.simulate import simulate
 
 

@@ -35,6 +35,7 @@ from neuro.ir import Array
 
 BOUNDARIES = ("events", "above_loaded_idle", "above_boot_idle", "total")
 NOTHING_COUNTED = "no energy per operation in the chip's file for anything that was counted"
+WITHIN_POWER = "the energy of operations is part of a power in the chip's file, see what is not modelled"
 
 
 @dataclass(frozen=True)
@@ -253,7 +254,8 @@ def assemble(
     power = static(prices, machine)
     busy = _host_busy(prices, machine)
     boundaries: dict[str, Range | None] = dict.fromkeys(BOUNDARIES)
-    reasons = dict.fromkeys(BOUNDARIES, NOTHING_COUNTED if events is None else "")
+    unpriced = WITHIN_POWER if prices.within_power else NOTHING_COUNTED
+    reasons = dict.fromkeys(BOUNDARIES, unpriced if events is None else "")
     if events is not None:
         boundaries["events"] = _mean(events)
         boundaries["above_loaded_idle"] = _mean(events + busy)
