@@ -5,9 +5,9 @@ Traffic is messages times links. It is reduced in two steps, each of which leave
 1. Neurons that share sources share a core, so that a spike needs fewer messages. Each population is cut by METIS
    (pymetis), as the graph of its sources and neurons with an edge per synapse, into as many parts as it has cores.
    Populations whose synapses are dense gain nothing and keep their slices.
-2. Cores that talk sit side by side: the quadratic assignment problem, flow times distance. From the default order
-   and from the solution of scipy's FAQ (Vogelstein et al. 2015), pairs of cores swap, and cores move to free
-   places, as long as the sum falls.
+2. Cores that talk sit side by side: the quadratic assignment problem, flow times distance. From the default places,
+   from a compact block, and from the solution of scipy's FAQ on that block (Vogelstein et al. 2015), pairs of cores
+   swap, and cores move to free places, as long as the sum falls.
 
 The best of what was found is taken, the contiguous default among it, so the sum never rises above the default's for
 the activity that was given: measured (`activity_of` a trace) or, by default, one spike of every neuron.
@@ -17,6 +17,7 @@ METIS: G. Karypis, V. Kumar, SIAM J. Sci. Comput. 20 (1998). FAQ: J. T. Vogelste
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -33,7 +34,7 @@ from neuro.hardware.traffic import Array, activity_of, fabric_under, flow, messa
 PLACEMENTS = ("contiguous", "traffic")
 DENSE = 0.5  # share of all pairs from which on grouping cannot help much
 MAX_EDGES = 20_000_000  # of a graph given to METIS
-FAQ_UP_TO = 256  # places: FAQ takes cubic time
+FAQ_UP_TO = 128  # cores: FAQ takes cubic time
 SWEEPS = 50
 
 
@@ -243,32 +244,35 @@ def _arranged(
         return [placement.xy]
     sent = messages(populations, projections, placement.core_of)
     messages_between = flow(sent, placement.core_of, cores, activity)
-    slots = _slots(fabric, cores)
+    block = _block(fabric, cores)
+    slots = np.unique(np.concatenate([np.arange(cores), block]))
     nodes = fabric.node(slots)
     distance = fabric.hops(nodes[:, None], nodes).astype(np.float64)
-    starts = [np.arange(cores), *_faq(messages_between, distance)]
+    compact = np.searchsorted(slots, block)
+    starts = [np.arange(cores), compact]
+    if cores <= FAQ_UP_TO:
+        starts.append(compact[_faq(messages_between, distance[np.ix_(compact, compact)])])
     return [fabric.xy(slots[swap(messages_between, distance, s)]) for s in starts]
 
 
-def _slots(fabric: Fabric, cores: int) -> IntArray:
-    """Places that are tried: the default ones first, then those nearest to them, twice as many at most."""
-    rest = np.arange(cores, fabric.cores)
-    near = fabric.hops(fabric.node(rest), fabric.node(0))
-    return np.concatenate([np.arange(cores), np.sort(rest[np.argsort(near, kind="stable")[:cores]])])
+def _block(fabric: Fabric, cores: int) -> IntArray:
+    """So many places close together, near the first: those around the middle of a square that would hold them."""
+    nodes = -(-cores // fabric.cores_per_node)
+    half = int(math.sqrt(nodes)) // 2
+    middle = [min(half, (fabric.width - 1) // 2), min(half, (fabric.height - 1) // 2)]
+    centre = max(0, int(fabric.at(middle)))
+    every = np.arange(fabric.nodes)
+    near = np.argsort(fabric.hops(centre, every), kind="stable")[:nodes]
+    seats = np.sort(near)[:, None] * fabric.cores_per_node + np.arange(fabric.cores_per_node)
+    return np.sort(seats.ravel()[:cores])
 
 
-def _faq(weight: Array, distance: Array) -> list[IntArray]:
-    """One solution of the relaxed problem, rounded; none where it would take long."""
+def _faq(weight: Array, distance: Array) -> IntArray:
+    """int64[cores]: the solution of the relaxed problem, rounded."""
     optimise = require("scipy.optimize", extra="place")
-    slots, cores = len(distance), len(weight)
-    if slots > FAQ_UP_TO:
-        return []
-    padded = np.zeros((slots, slots))
-    padded[:cores, :cores] = weight + weight.T
-    found = optimise.quadratic_assignment(
-        padded, distance, method="faq", options={"maxiter": 30, "rng": np.random.default_rng(0)}
-    )
-    return [np.asarray(found.col_ind[:cores], np.int64)]
+    options = {"maxiter": 30, "rng": np.random.default_rng(0)}  # asked for, though the method draws nothing
+    found = optimise.quadratic_assignment(weight + weight.T, distance, method="faq", options=options)
+    return np.asarray(found.col_ind, np.int64)
 
 
 def swap(weight: Array, distance: Array, start: IntArray) -> IntArray:
