@@ -95,8 +95,10 @@ def _recorder(model: Any, logs: dict[int, Any], variables: dict[int, tuple[str, 
     """One of Lava's neuron models, copying variables and what it sends out after each step."""
 
     class Recorded(model):  # type: ignore[misc]  # lava has no types
+        time_step: int
+
         def run_spk(self) -> None:
-            now: int = self.time_step
+            now = self.time_step
             send, heard = self.s_out.send, []
 
             def listening(data: Any) -> None:

@@ -24,9 +24,10 @@ from neuro.errors import ChipError, DoesNotFit, PrecisionLoss, UnsupportedNode, 
 from neuro.hardware.arrange import Wanted, place_by
 from neuro.hardware.chip import Chip
 from neuro.hardware.loihi2 import start
-from neuro.hardware.loihi2.layers import CHIP, Options, Settled, fit_layer, layer_of
+from neuro.hardware.loihi2.beyond import Message, reads_of
+from neuro.hardware.loihi2.layers import CHIP, Layer, Options, Settled, fit_layer, layer_of
 from neuro.hardware.loihi2.oracles import ORACLES
-from neuro.hardware.loihi2.registers import Fitted
+from neuro.hardware.loihi2.registers import Fitted, Weights
 from neuro.hardware.loihi2.start import START
 from neuro.hardware.lowering import Lowered, Synapses, lower
 from neuro.hardware.maps import Map
@@ -40,7 +41,7 @@ from neuro.ir import Network
 IntArray = NDArray[np.int64]
 
 SUPPORTS: dict[type[ir.Node], str] = {
-    ir.Input: "spikes from outside, one step to the first synapses",
+    ir.Input: "spikes, or numbers up to 255, from outside; one step to the first synapses",
     ir.Output: "reads one population; spike counts, or sum, max, last of v",
     ir.Linear: "dense synapses, 8-bit weights with a shared exponent, delays up to 62 steps",
     ir.Affine: "as Linear; the bias goes to the neuron's bias register",
@@ -55,6 +56,11 @@ SUPPORTS: dict[type[ir.Node], str] = {
     ir.LIF: "LIF without synaptic current; resets to zero",
     ir.CubaLI: "LIF with synaptic current whose threshold is out of reach",
     ir.CubaLIF: "LIF with synaptic current; resets to zero",
+    ir.TernaryLIF: "LIF with two thresholds; sends -1, 0, 1",
+    ir.I: "sum of all it receives, sent in every step",
+    ir.Delta: "delta encoder with graded messages",
+    ir.SigmaDelta: "sigma-delta neuron with graded messages, ReLU or identity",
+    ir.ResonateAndFire: "resonator of 24-bit real and imaginary part, 12-bit decays",
 }
 
 
@@ -130,12 +136,16 @@ def assemble(
         for name in lowered.populations
         if isinstance(network.nodes[name], ir.Neuron)
     }
-    fitted = {
-        name: fit_layer(layer, lowered.biases[name], options, substitutions, violations, chip)
-        for name, layer in layers.items()
-    }
+    messages = {network.input: Message(high=_high(network))}
+    fitted = {}
+    for name, layer in layers.items():  # sources first
+        reads = _reads(name, layers, chip) if layer.node.graded else 1.0
+        told = options, substitutions, violations, chip, messages
+        fitted[name] = fit_layer(layer, lowered.biases[name], *told, reads)
+        messages[name] = fitted[name].message
     populations, projections, budget = _build(network, fitted, skew)
-    scale = {name: f.registers.unit / (1 << chip.limit("membrane_shift")) for name, f in fitted.items()}
+    step = 1 << chip.limit("membrane_shift")
+    scale = {name: f.registers.unit / step if f.scale is None else f.scale for name, f in fitted.items()}
     if START in populations:
         skew[START] = 0
     return Assembled(populations, projections, lowered.output, skew, scale, budget)
@@ -177,15 +187,45 @@ def finish(
     )
 
 
+def _high(network: Network) -> int:
+    node = network.nodes[network.input]
+    assert isinstance(node, ir.Input)
+    return node.high
+
+
+def _reads(name: str, layers: dict[str, Layer], chip: Chip) -> float:
+    into: dict[str, list[Weights]] = {}
+    for layer in layers.values():
+        own = [d for d in layer.incoming if d.source == name]
+        if own:  # everything that such a target adds up, so that what is left for this source is known
+            into[layer.name] = [
+                Weights(d.name, d.node, d.map.kind, d.map.weight, layer.size, d.map.row) for d in layer.incoming
+            ]
+    return reads_of(into, chip)
+
+
 def _refuse_graded_sources(network: Network, lowered: Lowered, chip: Chip) -> None:
+    order = {name: k for k, name in enumerate(lowered.populations)}
     bad = [
+        f"'{s.source}' ({type(network.nodes[s.source]).__name__}) sends numbers back to '{s.target}', and "
+        "nothing bounds what they add up to in a loop: send spikes back"
+        for s in lowered.synapses
+        if getattr(network.nodes[s.source], "graded", False)
+        and not isinstance(network.nodes[s.source], ir.TernaryLIF)
+        and order[s.source] >= order[s.target]
+    ]
+    bad += [
         f"'{s.source}' ({type(network.nodes[s.source]).__name__}) sends its membrane to '{s.target}'; only spikes "
         "travel on the chip: use its spiking form, or read it out"
         for s in lowered.synapses
-        if not isinstance(network.nodes[s.source], ir.Input) and not getattr(network.nodes[s.source], "spiking", False)
+        if not (isinstance(network.nodes[s.source], ir.Input) or _sends(network.nodes[s.source]))
     ]
     if bad:
         raise UnsupportedNode(f"{chip.name} cannot hold this network", list(dict.fromkeys(bad)))
+
+
+def _sends(node: ir.Node) -> bool:
+    return isinstance(node, ir.Neuron) and (node.spiking or node.graded)
 
 
 def _link(s: Synapses) -> Link | None:
@@ -200,7 +240,9 @@ def _build(
     network: Network, fitted: dict[str, Settled], skew: dict[str, int]
 ) -> tuple[dict[str, Population], tuple[Projection, ...], tuple[QuantisationError, ...]]:
     source, bits = network.input, CHIP.formats["weight_mixed"].bits
-    populations = {source: Population(source, source, "input", network.shapes[source])}
+    high = {"high": np.array(_high(network))} if _high(network) > 1 else {}
+    populations = {source: Population(source, source, "input", network.shapes[source], high)}
+    sends = {source: Message(high=_high(network))} | {name: f.message for name, f in fitted.items()}
     projections: list[Projection] = []
     budget: list[QuantisationError] = []
     if any(f.pulses for f in fitted.values()):
@@ -209,10 +251,11 @@ def _build(
     for name, f in fitted.items():
         kernels = [d.map.out_shape for d in f.layer.incoming if d.map.kind == "conv"]
         shape = kernels[0] if kernels else network.shapes[name]  # a flat population behind a kernel keeps its planes
-        model = "lif" if f.layer.node.spiking else "li"
-        populations[name] = Population(name, name, model, shape, f.registers.params)
+        populations[name] = Population(name, name, f.model, shape, f.registers.params)
         for d, q in zip(f.layer.incoming, f.registers.fitted, strict=True):
             params = _conv_params(d.map) if d.map.kind == "conv" else _list_params(d.map, q, bits)
+            if sends[d.source].bits:
+                params["num_message_bits"] = np.array(sends[d.source].bits)
             projections.append(Projection(d.name, d.node, d.source, name, d.map.kind, q.weight_q, params))
         projections += start.projections(name, f.pulses, bits)
         budget += [*f.registers.budget, *f.budget]
@@ -281,7 +324,8 @@ def _limits(
 
 def _demand(population: Population, incoming: list[Projection]) -> Demand:
     n = population.size
-    own = np.full(n, 8 * CHIP.limit("neuron_state"), np.int64)
+    state = {"sigma_delta": "neuron_state_sigma_delta", "delta": "neuron_state_sigma_delta"}
+    own = np.full(n, 8 * CHIP.limit(state.get(population.model, "neuron_state")), np.int64)
     channels = population.shape[0] if len(population.shape) == 3 else 1
     kernel_bits = np.zeros(channels, np.int64)
     for p in incoming:
@@ -314,4 +358,5 @@ TARGET = Target(
     supports=SUPPORTS,
     oracles=ORACLES,
     exporters=("lava",),
+    high=255,
 )

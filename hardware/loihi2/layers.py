@@ -5,6 +5,7 @@ Everything that the chip cannot do exactly is noted in ``substitutions``, everyt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,16 +16,19 @@ from neuro.discretise import Coefficients, coefficients
 from neuro.errors import ChipError, Violation
 from neuro.hardware.chip import CHIP_FOLDER, Chip, read_chip
 from neuro.hardware.loihi2 import start
+from neuro.hardware.loihi2.beyond import Message, fit_beyond
 from neuro.hardware.loihi2.registers import Registers, Wanted, Weights, fit
 from neuro.hardware.loihi2.start import Silent, most_injected
 from neuro.hardware.lowering import Bias, Lowered, Synapses
 from neuro.hardware.maps import Map
 from neuro.hardware.program import QuantisationError
-from neuro.hardware.quantise import geometric
+from neuro.hardware.quantise import error_of, geometric
 from neuro.ir import Array, Network
 
 IntArray = NDArray[np.int64]
 
+SPIKES = Message()
+BEYOND = (ir.I, ir.Delta, ir.SigmaDelta, ir.ResonateAndFire)
 CHIP: Chip = read_chip(CHIP_FOLDER / "loihi2.toml")
 
 
@@ -58,12 +62,16 @@ class Incoming:
 
 @dataclass(frozen=True, eq=False)
 class Settled:
-    """A population in integers. pulses: chip step -> whole weights given once, see `start`."""
+    """A population in integers. pulses: chip step -> whole weights given once, see `start`. model: of the program.
+    message: what it sends. scale: reals per integer of its membrane; None: a 64th of the registers' unit."""
 
     layer: Layer
     registers: Registers
     pulses: dict[int, IntArray]
     budget: tuple[QuantisationError, ...]
+    model: str = "lif"
+    message: Message = SPIKES
+    scale: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +84,7 @@ class Layer:
     c: Coefficients
     incoming: tuple[Incoming, ...]
     skew: int
+    dt: float
 
     @property
     def size(self) -> int:
@@ -109,7 +118,7 @@ def layer_of(
                 f"up to {-int(used.min())} step(s) late; add a Delay of that many steps to the loop to make it exact"
             )
         incoming.append(_with_gain(s, gain, np.maximum(delay, 0), kernels))
-    return Layer(name, node, gain, c, tuple(incoming), skew[name])
+    return Layer(name, node, gain, c, tuple(incoming), skew[name], network.dt)
 
 
 def _with_gain(s: Synapses, gain: Array, delay: IntArray, kernels: bool) -> Incoming:
@@ -141,9 +150,23 @@ def fit_layer(
     substitutions: list[str],
     violations: list[Violation],
     chip: Chip = CHIP,
+    messages: Mapping[str, Message] | None = None,
+    reads: float = 1.0,
 ) -> Settled:
-    """Registers of one population, and what it is given once when a sample reaches it."""
+    """Registers of one population, and what it is given once when a sample reaches it.
+
+    messages: what each source sends, where that is more than spikes. reads: the most weight integers that any
+    target adds up for one unit of what this population sends.
+    """
     node, c = layer.node, layer.c
+    told = messages or {}
+    weights = tuple(_weights(d, layer.size, told.get(d.source, SPIKES)) for d in layer.incoming)
+    if isinstance(node, BEYOND):
+        return _fit_beyond(layer, weights, told, biases, reads, options, substitutions, violations, chip)
+    ternary = isinstance(node, ir.TernaryLIF)
+    if ternary and (node.v_threshold_low.reshape(-1) > np.asarray(node.v_reset).reshape(-1)).any():  # type: ignore[attr-defined]
+        remedy = "The chip resets to zero above a lower threshold that is not positive: lower v_threshold_low"
+        violations.append(Violation(layer.name, "v_threshold_low - v_reset", "positive", "at most 0", remedy))
     reset = np.asarray(getattr(node, "v_reset", np.zeros(node.shape))).reshape(-1)
     threshold = np.asarray(node.v_threshold).reshape(-1) - reset if hasattr(node, "v_threshold") else None
     if threshold is not None and threshold.min() < 0:
@@ -159,15 +182,20 @@ def fit_layer(
     full = sum((b.value for b in settled), np.zeros(layer.size))
     register = c.drive - (1.0 - c.beta) * reset + full  # v' = v - v_reset obeys the same equation with this drive
     given = most_injected(layer.skew, c.beta, register, reset, full) if options.start_up else np.zeros(layer.size)
-    weights = tuple(Weights(d.name, d.node, d.map.kind, d.map.weight, layer.size, d.map.row) for d in layer.incoming)
     wanted = Wanted(layer.name, c.alpha, c.beta, threshold, register, weights, given)
     registers = fit(wanted, chip, max_steps=options.max_steps, readout_headroom=options.readout_headroom)
     violations += registers.violations
+    model, message = ("lif" if node.spiking else "li"), SPIKES
+    if ternary:
+        registers, message = _two_thresholds(layer, registers, chip), Message(low=-1)
+        if register.any() or reset.any():  # a start-up neuron knows of one threshold only
+            _note_no_start(layer, register, reset, True, threshold, substitutions, " (a TernaryLIF is not corrected)")
+        return Settled(layer, registers, {}, (), "ternary_lif", message)
     if not register.any() and not reset.any():
-        return Settled(layer, registers, {}, ())
+        return Settled(layer, registers, {}, (), model)
     if not options.start_up:
         _note_no_start(layer, register, reset, any(b.start for b in settled), threshold, substitutions)
-        return Settled(layer, registers, {}, ())
+        return Settled(layer, registers, {}, (), model)
     silent = _silent(layer, registers, reset, settled)
     pulses, fired, error = start.pulses(silent)
     if fired.any():
@@ -175,7 +203,60 @@ def fit_layer(
             f"{int((fired > 0).sum())} neuron(s) of '{layer.name}' fire in the {layer.skew} step(s) before the sample "
             "reaches them, as their bias alone lifts them over the threshold"
         )
-    return Settled(layer, registers, pulses, (error,))
+    return Settled(layer, registers, pulses, (error,), model)
+
+
+def _weights(d: Incoming, size: int, message: Message) -> Weights:
+    value = d.map.weight if message.unit == 1.0 else d.map.weight * message.unit
+    return Weights(d.name, d.node, d.map.kind, value, size, d.map.row, message.low, message.high)
+
+
+def _two_thresholds(layer: Layer, registers: Registers, chip: Chip) -> Registers:
+    """Registers of a LIF, with its threshold as the upper one and the lower one beside it."""
+    node = layer.node
+    assert isinstance(node, ir.TernaryLIF)
+    wanted = np.minimum(node.v_threshold_low.reshape(-1) - np.asarray(node.v_reset).reshape(-1), 0.0)
+    low = np.maximum(np.rint(wanted / registers.unit), -chip.formats["threshold"].high).astype(np.int64)
+    params = {n: a for n, a in registers.params.items() if n != "vth"}
+    params |= {"vth_hi": registers.params["vth"], "vth_lo": low}
+    error = error_of(layer.name, "lower threshold", wanted, low * registers.unit, registers.unit)
+    return replace(registers, params=params, budget=(*registers.budget, error))
+
+
+def _fit_beyond(
+    layer: Layer,
+    weights: tuple[Weights, ...],
+    told: Mapping[str, Message],
+    biases: tuple[Bias, ...],
+    reads: float,
+    options: Options,
+    substitutions: list[str],
+    violations: list[Violation],
+    chip: Chip,
+) -> Settled:
+    if biases:
+        what, remedy = "constant input", "It has no register for it: use a Linear; a SigmaDelta has a bias of its own"
+        violations.append(Violation(layer.name, what, "a bias in front", "none", remedy))
+    made = fit_beyond(
+        layer.name,
+        layer.node,
+        weights,
+        tuple(told.get(d.source, SPIKES) for d in layer.incoming),
+        layer.dt,
+        layer.c.beta,
+        reads,
+        chip,
+        options.max_steps,
+        options.readout_headroom,
+        substitutions,
+    )
+    violations += made.registers.violations
+    if np.asarray(getattr(layer.node, "bias", 0.0)).any() and layer.skew > 0:
+        substitutions.append(
+            f"'{layer.name}' sends its bias in the chip's first step, {layer.skew} step(s) before the sample reaches "
+            "it; what it stands for afterwards is the same but for the threshold"
+        )
+    return Settled(layer, made.registers, {}, (), made.model, made.message, made.registers.unit)
 
 
 def _silent(layer: Layer, registers: Registers, reset: Array, settled: list[Bias]) -> Silent:
@@ -194,7 +275,13 @@ def _silent(layer: Layer, registers: Registers, reset: Array, settled: list[Bias
 
 
 def _note_no_start(
-    layer: Layer, register: Array, reset: Array, held_back: bool, threshold: Array | None, substitutions: list[str]
+    layer: Layer,
+    register: Array,
+    reset: Array,
+    held_back: bool,
+    threshold: Array | None,
+    substitutions: list[str],
+    remedy: str = ". Compile with start_up=True to correct it",
 ) -> None:
     """What is wrong at the start of a sample without `start`."""
     off = np.abs(register) * geometric(layer.c.beta, layer.skew) + np.abs(reset)
@@ -209,5 +296,5 @@ def _note_no_start(
     )
     substitutions.append(
         f"'{layer.name}' has its bias from the chip's first step, {layer.skew} step(s) before the sample reaches "
-        f"it{ramp}; v starts up to {size} away. Compile with start_up=True to correct it"
+        f"it{ramp}; v starts up to {size} away{remedy}"
     )

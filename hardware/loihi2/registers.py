@@ -53,7 +53,8 @@ HOPELESS = 0.1  # relative mean square error of the weights beyond which the res
 class Weights:
     """One projection in reals, gains folded in. kind: "dense" [out, in], "conv" [out, in, kh, kw], "sparse" [n].
 
-    row: target of each synapse ("sparse"). size: number of target neurons.
+    row: target of each synapse ("sparse"). size: number of target neurons. low, high: of a message, 0 and 1 for
+    spikes.
     """
 
     name: str
@@ -62,6 +63,8 @@ class Weights:
     value: Array
     size: int
     row: IntArray | None = None
+    low: int = 0
+    high: int = 1
 
     def row_sums(self, per_synapse: Array | IntArray) -> Array:
         """Sum over the synapses of each target neuron (a convolution's inner neurons): [size]."""
@@ -108,7 +111,7 @@ class Registers:
 
 
 @dataclass(frozen=True, eq=False)
-class _Choice:
+class Choice:
     """A format and exponent for one projection at one unit."""
 
     format: str
@@ -125,10 +128,10 @@ class _Trial:
     weight_error: float
     excess: float  # > 1: a bound is broken by this factor
     exact: bool  # weights, threshold and bias are met to the last bit
-    choices: tuple[_Choice, ...]
+    choices: tuple[Choice, ...]
 
 
-class _Projection:
+class WeightSearch:
     """The formats of one projection, its candidates of a unit, and the cost of each, remembered."""
 
     def __init__(self, weights: Weights, chip: Chip) -> None:
@@ -165,21 +168,19 @@ class _Projection:
                 yield from (least * share for share in SATURATION)
 
     def cost(self, name: str, size: float) -> tuple[float, Array, Array]:
-        """(mean square error, sum of positive, sum of negative integers per neuron) at a size of the integer."""
+        """(mean square error, most and least that a step can bring to each neuron) at a size of the integer."""
         key = (name, float(f"{size:.12g}"))
         if key not in self._known:
             q = to_format(self.weights.value, size, self.formats[name])
             square = float(((q * size - self.weights.value) ** 2).mean()) if q.size else 0.0
             if square <= 1e-14 * self.mean_square:
                 square = 0.0  # float noise: the grid is met
-            self._known[key] = (
-                square,
-                self.weights.row_sums(np.maximum(q, 0)),
-                self.weights.row_sums(np.minimum(q, 0)),
-            )
+            up, down = (self.weights.row_sums(part) for part in (np.maximum(q, 0), np.minimum(q, 0)))
+            least, most = self.weights.low, self.weights.high
+            self._known[key] = (square, up * most + down * least, down * most + up * least)
         return self._known[key]
 
-    def best(self, unit: float) -> _Choice:
+    def best(self, unit: float) -> Choice:
         """The format and exponent with the least error of a step's input at this unit."""
         options = []
         for name, fmt in self.formats.items():
@@ -193,7 +194,7 @@ class _Projection:
         _, exponent, name, square, high, low = min(options, key=lambda o: (o[0], abs(o[1])))
         lost = 1.0 if exponent < 0 else 0.0  # a right shift rounds the sum down by less than one
         factor = 2.0**exponent
-        return _Choice(name, exponent, square, high * factor, low * factor - lost)
+        return Choice(name, exponent, square, high * factor, low * factor - lost)
 
 
 def _floor_square(unit: float, exponent: int) -> float:
@@ -218,7 +219,7 @@ class _Search:
 
     def __init__(self, wanted: Wanted, chip: Chip, max_steps: int | None, headroom: float) -> None:
         self.wanted, self.chip = wanted, chip
-        self.projections = [_Projection(w, chip) for w in wanted.weights]
+        self.projections = [WeightSearch(w, chip) for w in wanted.weights]
         self.shift = 1 << chip.limit("membrane_shift")
         self.full = 1 << (chip.limit("state_bits") - 1)
         self.top = chip.formats["threshold"].high

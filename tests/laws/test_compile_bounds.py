@@ -11,7 +11,7 @@ from neuro import ir
 from neuro.hardware import compile as compile_network
 from neuro.hardware.loihi2.compiler import CHIP
 from neuro.hardware.loihi2.kernels import run
-from neuro.hardware.loihi2.registers import Weights, _Projection
+from neuro.hardware.loihi2.registers import Weights, WeightSearch
 from neuro.hardware.program import Program
 from neuro.hardware.quantise import to_format
 
@@ -96,7 +96,7 @@ def test_the_bounds_of_a_step_hold_for_the_shifted_sums(seed: int, octave: int) 
     """A right shift rounds sums down, so that the least sum may lie below the least sum of weights, shifted."""
     rng = np.random.default_rng(seed)
     weight = rng.normal(size=(3, 5))
-    projection = _Projection(Weights("w", "w", "dense", weight, 3), CHIP)
+    projection = WeightSearch(Weights("w", "w", "dense", weight, 3), CHIP)
     unit = float(np.abs(weight).max()) / 200 * 2.0**-octave
     choice = projection.best(unit)
     q = to_format(weight, unit * 2.0**choice.exponent, projection.formats[choice.format])
