@@ -9,7 +9,7 @@ LAVA   := lava-nc==0.10.0
 STAMP  := $(VENV)/.axonport-installed
 DOCS   := $(VENV)/.axonport-docs
 
-.PHONY: demo test lint slow coverage proofs bench docs clean
+.PHONY: demo test lint slow coverage proofs peers bench docs clean
 
 demo: $(STAMP)
 	$(BIN)/neuro demo --out runs/demo
@@ -29,8 +29,15 @@ coverage: $(STAMP)
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m coverage run -m pytest -q -m "not slow" tests/unit
 	$(BIN)/python -m coverage report
 
+# NEURO_PEERS: the interpreter that has other people's simulators (make peers); without it they are left out by name
 proofs: $(STAMP)
-	@set -e; for proof in tests/proofs/*.py; do echo "== $$proof"; $(BIN)/python $$proof; done
+	@set -e; test ! -x .venv-peers/bin/python || export NEURO_PEERS=$(CURDIR)/.venv-peers/bin/python; \
+	for proof in tests/proofs/*.py; do echo "== $$proof"; $(BIN)/python $$proof; done
+
+# simulators that are measured beside ours, in an environment of their own: none is a part of this project
+peers:
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet "numpy<2" cython brian2==2.9.0 sanafe==2.2.9
 
 bench: $(STAMP)
 	@set -e; for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench; done
