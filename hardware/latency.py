@@ -6,7 +6,7 @@ By steps::
 
 In real time each step waits for the tick, unless it is late. By layers, where the file has ``time.stage``::
 
-    t = sum over layers of (stage + work_KIND * input events * filters / units) * clock
+    t = sum over layers of (stage * passes + work_KIND * input events * filters / units) * clock
 
 Where a host starts each step, both host constants must be known; else nothing is predicted.
 """
@@ -149,8 +149,8 @@ def _by_layers(stages: Mapping[str, Stage], prices: Prices) -> Seconds:
             return Seconds({}, f"no time law for layer '{name}' of kind '{stage.kind}'")
         work = np.atleast_1d(np.asarray(stage.events, dtype=np.float64)) * stage.filters
         share = work[:, None] * per / stage.units * clock
-        per_layer[name] = share + fixed * clock
-        overhead, work_time = overhead + fixed * clock, work_time + share
+        per_layer[name] = share + fixed * clock * stage.passes
+        overhead, work_time = overhead + fixed * clock * stage.passes, work_time + share
         cycles = cycles + work * per[1]
     overhead = np.broadcast_to(overhead, work_time.shape)
     return Seconds({"layers": overhead, "work": work_time}, stages=per_layer, work=cycles)

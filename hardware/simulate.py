@@ -217,7 +217,7 @@ def _joined(traces: Sequence[Trace]) -> Trace:
         counters=Counters(**counters),
         scores=np.concatenate([t.scores for t in traces]),
         stages={
-            name: Stage(s.kind, np.concatenate([t.stages[name].events for t in traces]), s.filters, s.units)
+            name: Stage(s.kind, np.concatenate([t.stages[name].events for t in traces]), s.filters, s.units, s.passes)
             for name, s in first.stages.items()
         },
     )

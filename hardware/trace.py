@@ -42,12 +42,14 @@ class Stage:
 
     kind: kernel as the chip's file names it, "conv3x3". events: int64[batch], non-zero input values of the layer in
     all steps. filters: output channels (neurons of a dense layer). units: processors that share the layer.
+    passes: how often the layer runs in a sample, once for every frame.
     """
 
     kind: str
     events: NDArray[np.int64]
     filters: int
     units: int = 1
+    passes: int = 1
 
 
 @dataclass(frozen=True, eq=False)

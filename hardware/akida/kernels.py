@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from neuro.errors import SimulationError
 from neuro.extend import did_you_mean
 from neuro.hardware.akida.packed import CODE, RAW, Arc, Layer, Packed, Stage, pack
+from neuro.hardware.akida.stages import stages
 from neuro.hardware.integer import saturate
 from neuro.hardware.program import Program
 from neuro.hardware.trace import Counters, Trace
@@ -247,6 +248,7 @@ def run(
             injected=injected,
         ),
         scores=scores(values[program.output].reshape(steps, batch, -1), program.readout),
+        stages=stages(program, values, steps),
     )
 
 
