@@ -216,9 +216,11 @@ def _finish(report: Mapping[str, Any], proven: bool, as_json: bool, console: Con
         _emit(report)
     else:
         console.print(deployment(report))
-        for chip in report["chips"].values():
-            if chip["quantisation"]:
-                console.print(quantisation(chip["quantisation"]))
+        chips = report["chips"].values()
+        if len(chips) == 1:
+            console.print(*(quantisation(chip["quantisation"]) for chip in chips if chip["quantisation"]))
+        elif any(chip["quantisation"] for chip in chips):
+            console.print("[dim]report.json has the error budget of each chip's quantisation.[/]")
     failed = [n for n, c in report["chips"].items() if c["matches"].get("status") == "failed"]
     if failed:
         raise typer.Exit(EXIT_DISPROVED)

@@ -47,49 +47,55 @@ def verdict(matches: Mapping[str, Any]) -> str:
 
 
 def deployment(report: Mapping[str, Any]) -> Group:
-    """The table of `neuro deploy`: one column per chip, one row per answer."""
+    """What `neuro deploy` answers: does it fit, is it right and proven; what does it cost; and all that is to be said
+    of it, each sentence once, with the chips it is about."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
 
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=f"{report['dataset']}: {report['samples']} samples of {report['steps']} steps of {si(report['dt'], 's')}",
-        title_justify="left",
-        show_edge=False,
-    )
-    table.add_column("")
-    chips = report["chips"]
-    for name in chips:
-        table.add_column(name, overflow="fold")
-    rows: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
-        ("fits", lambda c: "[green]yes[/]" if c["fits"] else "[red]no[/]"),
-        ("accuracy on chip", lambda c: percent(c["accuracy"])),
-        ("  float", lambda c: percent(report["float_accuracy"])),
-        ("  same decision as float", lambda c: percent(c["agrees_with_float"])),
-        ("certificate", lambda c: verdict(c["matches"])),
-        ("event energy per sample", lambda c: spread(c["energy_j"], "J")),
-        ("time per sample, free-running", lambda c: spread(c["latency_s"], "s")),
-        ("cores, neurons, synapses", lambda c: _size(c["utilisation"])),
-        (
-            "synaptic operations per sample",
-            lambda c: f"{c['counters'].get('synops', 0):,.0f}" if c["counters"] else "-",
-        ),
-    ]
-    for title, cell in rows:
-        table.add_row(title, *(cell(c) for c in chips.values()))
-    parts: list[Any] = [table]
+    chips: Mapping[str, Mapping[str, Any]] = report["chips"]
+    size = f"{report['samples']} samples of {report['steps']} steps of {si(report['dt'], 's')}"
+    title = f"{report['dataset']}: {size}, float {percent(report['float_accuracy'])}"
+    answers = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False)
+    for heading in ("chip", "fits", "accuracy", "as float", "certificate"):
+        answers.add_column(heading, overflow="fold")
+    costs = Table(box=box.SIMPLE_HEAD, title="per sample", title_justify="left", show_edge=False)
+    for heading in ("chip", "event energy", "time", "regime", "synaptic operations", "cores, neurons, synapses"):
+        costs.add_column(heading, overflow="fold")
+    for name, c in chips.items():
+        fits = "[green]yes[/]" if c["fits"] else "[red]no[/]"
+        said = verdict(c["matches"]) if c["fits"] else "-"
+        answers.add_row(name, fits, percent(c["accuracy"]), percent(c["agrees_with_float"]), said)
+        if c["fits"]:
+            counted = f"{c['counters'].get('synops', 0):,.0f}"
+            regime = str(c["estimate"].get("regime", ""))
+            cost = spread(c["energy_j"], "J"), spread(c["latency_s"], "s")
+            costs.add_row(name, *cost, regime, counted, _size(c["utilisation"]))
+    parts: list[Any] = [answers]
+    if costs.row_count:
+        parts += ["", costs]
+    return Group(*parts, *_remarks(chips))
+
+
+def _remarks(chips: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Violations, approximations, warnings and what estimates rest on; a sentence said of several chips stands once."""
+    found: dict[tuple[str, str], list[str]] = {}
     for name, chip in chips.items():
-        for violation in chip["violations"]:
-            parts.append(f"[red]{name}[/]: {_violation(violation)}")
-        parts += [f"[yellow]{name}[/]: {line}" for line in (*chip["substitutions"], *chip["warnings"])]
+        lines = [("red", _violation(violation).replace(f"{name} cannot", "the chip cannot"))
+                 for violation in chip["violations"]]  # fmt: skip
+        lines += [("yellow", line) for line in (*chip["substitutions"], *chip["warnings"])]
+        if chip["matches"].get("title"):
+            asked = " ".join(part for part in (chip["matches"]["title"], chip["matches"].get("version")) if part)
+            lines.append(("dim", f"compared with: {asked}"))
         rests = chip["estimate"].get("rests_on", [])
         if rests:
-            parts.append(
-                f"[dim]{name}: the estimate rests on inferred or assumed constants: {', '.join(rests)}. It is "
-                "the energy of events, not of an inference; report.json has all four boundaries.[/]"
-            )
-    return Group(*parts)
+            lines.append(("dim", f"the estimate rests on inferred or assumed constants: {', '.join(rests)}."))
+        for line in lines:
+            found.setdefault(line, []).append(name)
+    told = [f"[{colour}]{', '.join(names)}[/]: {line}" for (colour, line), names in found.items()]
+    if any(chip["fits"] for chip in chips.values()):
+        told.append("[dim]Event energy is not the energy of an inference: report.json has all four boundaries.[/]")
+    return told
 
 
 def _size(utilisation: Mapping[str, Any]) -> str:

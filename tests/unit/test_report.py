@@ -78,6 +78,15 @@ def test_a_chip_that_does_not_fit_lists_why() -> None:
     assert "'h': fan-in is 5000, allowed 4096. Split it." in text
 
 
+def test_what_is_said_of_several_chips_stands_once() -> None:
+    matches = {"status": "passed", "mismatches": 0, "compared": 5, "oracle": "plain", "title": "a model", "version": "7"}
+    text = " ".join(shown(report.deployment(whole(one=chip(), two=chip(), three=chip(matches=matches)))).split())
+    assert text.count("'a' is replaced") == 1
+    assert "one, two, three: 'a' is replaced" in text
+    assert "three: compared with: a model 7" in text
+    assert text.count("not the energy of an inference") == 1
+
+
 def test_quantisation_table() -> None:
     row = {"node": "h", "quantity": "weight", "scale": 0.01, "max_error": 0.5, "rms_error": 0.1, "note": "clipped"}
     text = shown(report.quantisation([row]))
