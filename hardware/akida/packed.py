@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from neuro.hardware.akida.contract import LUT_SIZE, check
 from neuro.hardware.akida.geometry import Geometry, geometry, geometry_of, pool_of
+from neuro.hardware.akida.messages import filters_of, messages
 from neuro.hardware.program import Population, Program, Projection
 
 Int32 = NDArray[np.int32]
@@ -121,6 +123,7 @@ def _pack(program: Program) -> Packed:
     updates = np.zeros(placement.cores, np.int64)
     entry, reload = (np.zeros(placement.cores, np.int64) for _ in range(2))
     sequences = program.image.get("sequence_of_core", np.zeros(placement.cores, np.int64))
+    sent = messages(program)
     stages = []
     for name, population in program.populations.items():
         if population.model == "input":
@@ -128,7 +131,7 @@ def _pack(program: Program) -> Packed:
         incoming = program.into(name)
         core = np.asarray(cores_of[name], np.int64)
         updates += np.bincount(core, minlength=placement.cores)
-        of_channel = core.reshape(population.shape[0], -1)[:, 0]
+        of_channel = filters_of(program, name)
         for p in incoming:
             used = np.unique(of_channel)
             entry[used] = np.maximum(entry[used], int(p.params.get("bits", np.array(8))))
@@ -137,46 +140,21 @@ def _pack(program: Program) -> Packed:
                 reload += -(-np.bincount(of_channel, minlength=placement.cores) * per_channel // 8)
         geometries = [geometry_of(program, p) for p in incoming]
         arcs = tuple(arc(g, p, of_channel) for g, p in zip(geometries, incoming, strict=True))
-        packets, hops = _traffic(program, name, core)
+        packets, hops = _traffic(program, sent, name, core)
         sources = tuple(p.source for p in incoming)
         stages.append(Stage(name, layer(geometries[0], population), sources, arcs, core, packets, hops))
     return Packed(tuple(stages), updates, entry, reload)
 
 
-def _traffic(program: Program, name: str, core: Int64) -> tuple[Int64, Int64]:
-    """(packets, hops) of one value of each neuron: a message to every core that holds filters it reaches."""
-    packets, hops = np.zeros(len(core), np.int64), np.zeros(len(core), np.int64)
+def _traffic(program: Program, sent: Mapping[str, tuple[Int64, Int64]], name: str, core: Int64) -> tuple[Int64, Int64]:
+    """(packets, hops) of one value of each neuron."""
+    neuron, target = sent.get(name, (np.zeros(0, np.int64), np.zeros(0, np.int64)))
     xy = program.placement.xy
-    targets = sorted({p.target for p in program.projections if p.source == name})
-    reached = [_reached(program, name, target) for target in targets]
-    for mask_of_channel in reached:
-        shape = program.populations[name].shape
-        channel = np.arange(len(core)) // (len(core) // shape[0])
-        mask = mask_of_channel[np.minimum(channel, len(mask_of_channel) - 1)]
-        distance = np.abs(xy[core][:, None] - xy[None]).sum(2)
-        packets += mask.sum(1)
-        hops += (mask * distance).sum(1)
+    links = np.abs(xy[core[neuron]] - xy[target]).sum(1)
+    packets, hops = np.zeros(len(core), np.int64), np.zeros(len(core), np.int64)
+    np.add.at(packets, neuron, 1)
+    np.add.at(hops, neuron, links)
     return packets, hops
-
-
-def _reached(program: Program, source: str, target: str) -> NDArray[np.bool_]:
-    """bool[channels of the source, cores]; one row where all channels reach the same."""
-    core = program.placement.core_of[target].reshape(program.populations[target].shape[0], -1)[:, 0]
-    found = np.zeros((1, program.placement.cores), bool)
-    for p in program.into(target):
-        if p.source != source:
-            continue
-        g = geometry_of(program, p)
-        if g.groups == 1:
-            mask = np.zeros((1, program.placement.cores), bool)
-            mask[0, core] = True
-        else:
-            mask = np.zeros((g.channels, program.placement.cores), bool)
-            per, out = g.channels // g.groups, g.out // g.groups
-            for k in range(g.groups):
-                mask[k * per : (k + 1) * per, core[k * out : (k + 1) * out]] = True
-        found = found | mask
-    return found
 
 
 def arc(g: Geometry, projection: Projection, core_of_channel: Int64) -> Arc:

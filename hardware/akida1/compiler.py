@@ -39,6 +39,7 @@ from neuro.hardware.akida.fit import (
     with_kernel,
 )
 from neuro.hardware.akida.layers import REFUSES, Block, averaged, blocks
+from neuro.hardware.akida.messages import messages
 from neuro.hardware.akida.plain import ORACLES
 from neuro.hardware.chip import CHIP_FOLDER, read_chip
 from neuro.hardware.program import Population, Program
@@ -297,4 +298,5 @@ TARGET = Target(
     membrane="",
     high=CHIP.limit("input_value"),
     refuses=REFUSES,
+    messages=messages,
 )

@@ -1,0 +1,87 @@
+"""Laws: Akida's compiled kernels, the same code without the compiler, and unbounded Python integers agree."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import axon_akida as akida
+import numpy as np
+import pytest
+from axon_vectors import differences
+
+from neuro.hardware.akida import plain
+from neuro.hardware.akida.kernels import run
+
+TESTS = Path(__file__).parents[1]
+WANTED = ("tie", "negative tie", "high", "low", "shift left", "on the threshold", "top code", "code between",
+          "beyond 30 bits", "lut", "gap", "pool_kernel", "max_value")  # fmt: skip
+
+
+def assert_equal_to_integers(seed, side=9):
+    case = akida.from_seed(seed, side)
+    (p, s), (p_plain, s_plain) = akida.both(*case)
+    assert not differences("potential", p, p_plain)
+    assert not differences("value", s, s_plain)
+    akida.note(case, p, s)
+
+
+@pytest.mark.parametrize("first", range(0, 400, 100))
+def test_any_layer_equals_unbounded_integers(first):
+    for seed in range(first, first + 100):
+        assert_equal_to_integers(seed)
+
+
+def test_the_draw_reaches_every_end():
+    akida.SEEN.clear()
+    for seed in range(150):
+        assert_equal_to_integers(seed)
+    assert all(akida.SEEN[what] > 5 for what in WANTED), akida.SEEN
+
+
+@pytest.mark.slow
+def test_a_million_updates_reach_every_end():
+    akida.SEEN.clear()
+    seed = 10_000
+    while akida.SEEN["values"] < 1_000_000:
+        assert_equal_to_integers(seed, side=40)
+        seed += 1
+    print(f"{seed - 10_000} layers, {dict(akida.SEEN)}")
+    assert all(akida.SEEN[what] > 500 for what in WANTED), akida.SEEN
+
+
+@pytest.mark.parametrize("seed", range(9))
+def test_a_program_equals_unbounded_integers(seed):
+    program, dense = akida.program_from_seed(seed)
+    trace = run(program, dense, tuple((n, "p") for n in "abcd"))
+    for t in range(dense.shape[0]):
+        for b in range(dense.shape[1]):
+            theirs = plain.frame(program, dense[t, b])
+            for (name, variable), values in theirs.items():
+                ours = trace.spikes[name] if variable == "s" else trace.probes[name, "p"]
+                assert not differences(f"{name} {variable}", ours[t, b], values)
+    over = {"sum": np.sum, "max": np.max, "last": lambda a, axis: a[-1]}[program.readout]
+    assert np.array_equal(trace.scores, over(trace.spikes["d"].astype(np.int64), axis=0))
+
+
+def test_the_compiler_changes_nothing():
+    """Every kernel as plain Python, in a process of its own."""
+    seeds = [str(seed) for seed in range(8)]
+    command = [sys.executable, "-W", "error", str(TESTS / "axon_akida.py"), *seeds]
+    path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    compiled = [f"{seed} {akida.digest(akida.answers(int(seed)))}" for seed in seeds]
+    assert done.stdout.split("\n")[:-1] == compiled
+
+
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_threads_change_nothing(threads, monkeypatch):
+    import numba
+
+    wanted = akida.digest(akida.answers(3))
+    monkeypatch.setattr(numba.config, "NUMBA_NUM_THREADS", int(threads))
+    assert akida.digest(akida.answers(3)) == wanted
