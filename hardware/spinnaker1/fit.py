@@ -154,7 +154,7 @@ def fit(
         "i_offset": offset,
         "v_reset": np.rint(scale * _of(layer, "v_reset", 0.0)),
         "t_refract": np.array(0),
-        "refract_init": np.array(layer.skew if bias.any() or rest.any() else 0),
+        "refract_init": np.array(0),
         "time_step": np.array(step),
         "threshold": np.clip(np.floor(scale * _of(layer, "v_threshold", np.inf)) + 1, -HIGHEST - 1, HIGHEST),
         "shift_exc": np.array(shifts[0]),
@@ -168,9 +168,35 @@ def fit(
         params |= {"input_step": np.array(step)}
     errors += _state_errors(layer, g, scale, bias)
     kept = {name: _word(layer, name, values, violations) for name, values in params.items()}
+    if bias.any() or rest.any():
+        kept |= _start(layer, g, kept)
     return Fitted(
         layer, "curr_exp" if layer.exponential else "curr_delta", kept, tuple(weights), 1 / scale, tuple(errors)
     )
+
+
+def _start(layer: Layer, g: _Gains, words: dict[str, Int64]) -> dict[str, Int64]:
+    """v_init from which constant inputs alone bring v to 0 when the sample arrives, ``skew`` steps after the start;
+    where there is no such v, or the neuron would fire on the way, v = 0 held for so long by the refractory timer."""
+    syn = [words["init_exc"].astype(np.float64), words["init_inh"].astype(np.float64)]
+    drive = []
+    for _ in range(layer.skew):
+        drive.append(words["i_offset"] + syn[0] - syn[1] + words["v_rest"])
+        syn = [np.floor(s * g.decay_syn) for s in syn]
+    v, decay = np.zeros(layer.size), np.maximum(g.decay / ONE, 2.0**-40)
+    with np.errstate(over="ignore"):
+        for alpha in drive[::-1]:
+            v = np.rint(alpha - (alpha - v) / decay)
+    good = np.abs(v) < ROOM
+    forth = np.where(good, v, 0.0)
+    for alpha in drive:
+        forth = alpha - np.floor(g.decay * (alpha - forth) / ONE)
+        good &= forth < words["threshold"]
+    good &= np.abs(forth) <= 2
+    if good.all():
+        return {"v_init": v.astype(np.int64)}
+    held = {"refract_init": np.where(good, 0, layer.skew), "v_init": np.where(good, v, 0.0).astype(np.int64)}
+    return {name: values.astype(np.int64) for name, values in held.items()}
 
 
 def _word(layer: Layer, name: str, values: Array | Int64, violations: list[Violation]) -> Int64:
