@@ -29,8 +29,8 @@ from neuro.datasets.source import source
 from neuro.deployment import run_program, spread_over_classes, versions
 from neuro.events import EventSet
 from neuro.files import write_json
-from neuro.hardware.certify import certify
 from neuro.hardware import compile as compile_network
+from neuro.hardware.certify import certify
 from neuro.results import Run
 from neuro.train.config import load_config
 from neuro.train.evaluate import evaluate

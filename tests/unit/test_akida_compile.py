@@ -197,7 +197,7 @@ def test_a_recurrent_network_is_refused_by_name():
     }  # fmt: skip
     edges = (("in", "w"), ("w", "lif"), ("lif", "back"), ("back", "lif"), ("lif", "out"))
     for chip in CHIPS:
-        with pytest.raises(UnsupportedNode, match="'lif' is a LIF, which akida[12] cannot hold: it keeps a membrane"):
+        with pytest.raises(UnsupportedNode, match=r"'lif' is a LIF, which akida[12] cannot hold: it keeps a membrane"):
             compile_network(ir.Network(nodes, edges, 1e-3), chip)
 
 
