@@ -149,7 +149,7 @@ BAD = {
 
 @pytest.mark.parametrize("message", BAD)
 def test_a_program_beyond_the_contract_is_refused(message):
-    program, dense = akida.program_from_seed(0)
+    program, _ = akida.program_from_seed(0)
     check(program)
     name, params = BAD[message]
     with pytest.raises(SimulationError, match="compile it afresh") as caught:
