@@ -206,8 +206,8 @@ def _wanted(wish: Wish, j: int, distinct: Array) -> Wanted:
 
 
 def _room(lines: int) -> int:
-    """Axons per input that a neuron with so many inputs has room for, at least 1."""
-    return int(min(TYPES, max(1, CHIP.limit("axons_per_core") // max(1, lines))))
+    """Axons per input that a neuron with so many inputs has room for; at least 2, of which {-1, 0, 1} uses one."""
+    return int(min(TYPES, max(2, CHIP.limit("axons_per_core") // max(1, lines))))
 
 
 def _shape(

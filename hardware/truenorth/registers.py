@@ -89,7 +89,9 @@ def exact(w: Wanted, unit: float | None) -> Fitted | None:
         return None
     last = None
     for finer in range(1, FINER + 1):
-        if not _holds(w, unit / finer) or basis(frozenset(m * finer for m in multiples)) is None:
+        if finer > 1 and not _holds(w, unit / finer):
+            break
+        if basis(frozenset(m * finer for m in multiples)) is None:
             break
         last = finer
         if _suits(w, unit / finer):

@@ -28,7 +28,7 @@ IntArray = NDArray[np.int64]
 BOOKED = len(Counters.NAMES)
 CHUNK = 32  # ticks of `step_many` whose counters are held per core before they are added up
 CORES_PER_THREAD = 64  # fewer are not worth a thread
-PER_NEURON = ("leak", "negative", "reset", "gamma", "kappa", "epsilon", "stochastic", "mask", "axon", "delay")
+PER_NEURON = ("negative", "reset", "gamma", "kappa", "epsilon", "stochastic", "mask", "axon", "delay")
 BITS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.uint8)
 RANGES = {  # overflow -> keep, half, low, high of kernels.fit
     "saturate": (-1, 0, -(1 << 19), (1 << 19) - 1),
@@ -49,10 +49,10 @@ def net_of(bank: Bank, by_neuron: bool = False) -> Net:
         return full
 
     weight = np.zeros((cores, 4, padded), np.int32)
-    weight[:, :, :width] = bank.weight.transpose(0, 2, 1)
+    used = np.arange(width) < bank.neurons[:, None]
+    weight[:, :, :width] = (bank.weight * used[:, :, None]).transpose(0, 2, 1)  # unused neurons stay as they are
     crossbar = np.ascontiguousarray(bank.crossbar)
     lanes = crossbar.astype("<u8").view("<i4").astype(np.int32)
-    used = np.arange(width) < bank.neurons[:, None]
     chance = ((bank.stochastic != 0) | (bank.mask != 0) | (bank.epsilon != 0)) & used
     keep, half, low, high = RANGES[bank.overflow]
     return Net(
@@ -62,6 +62,7 @@ def net_of(bank: Bank, by_neuron: bool = False) -> Net:
         axon_type=np.ascontiguousarray(bank.axon_type),
         weight=weight,
         **{name: per_neuron(name) for name in PER_NEURON},
+        leak=per_neuron("leak") * _padded(used, padded),
         alpha=per_neuron("alpha", 1),
         target=per_neuron("target", -1),
         hops=_hops(bank, padded),
@@ -79,6 +80,10 @@ def net_of(bank: Bank, by_neuron: bool = False) -> Net:
         zero_cross=int(bank.choices[2]),
         generator=int(bank.choices[3]),
     )
+
+
+def _padded(used: NDArray[np.bool_], padded: int) -> NDArray[np.bool_]:
+    return np.pad(used, ((0, 0), (0, padded - used.shape[1])))
 
 
 def _low_half(x: int) -> np.int32:

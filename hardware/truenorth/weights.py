@@ -126,7 +126,6 @@ def _places(found: list[tuple[int, ...]]) -> list[list[int]]:
 
 
 LEVELS = {  # axons per input -> values, in steps, to round to
-    1: ((1,), (-1,)),
     2: ((1, -1), (1, -2), (2, -1), (1, 2), (-1, -2)),
     3: ((1, 2, -4), (1, 2, -3), (4, -1, -2), (1, 2, 4), (-1, -2, -4)),
     4: ((1, 2, 4, -8), (8, -1, -2, -4), (1, 2, 4, 8), (-1, -2, -4, -8)),
@@ -135,7 +134,7 @@ SHRINK = np.linspace(0.3, 1.0, 36)  # of the step at which nothing saturates
 
 
 def rounded(weight: NDArray[np.float64], axons: int) -> tuple[tuple[int, ...], float]:
-    """What ``axons`` (1..4) axons per input can hold nearest to the weights: values in steps, and the step.
+    """What ``axons`` (2..4) axons per input can hold nearest to the weights: values in steps, and the step.
 
     It minimises the sum of squared errors.
     """
