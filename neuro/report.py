@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -57,20 +57,22 @@ def deployment(report: Mapping[str, Any]) -> Group:
     size = f"{report['samples']} samples of {report['steps']} steps of {si(report['dt'], 's')}"
     title = f"{report['dataset']}: {size}, float {percent(report['float_accuracy'])}"
     answers = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False)
-    for heading in ("chip", "fits", "accuracy", "as float", "certificate"):
+    for heading in ("chip", "fits", "accuracy", "as float", "cores, neurons, synapses", "certificate"):
         answers.add_column(heading, overflow="fold")
     costs = Table(box=box.SIMPLE_HEAD, title="per sample", title_justify="left", show_edge=False)
-    for heading in ("chip", "event energy", "time", "regime", "synaptic operations", "cores, neurons, synapses"):
+    for heading in ("chip", "event energy", "time", "regime", "synops"):
         costs.add_column(heading, overflow="fold")
     for name, c in chips.items():
         fits = "[green]yes[/]" if c["fits"] else "[red]no[/]"
         said = verdict(c["matches"]) if c["fits"] else "-"
-        answers.add_row(name, fits, percent(c["accuracy"]), percent(c["agrees_with_float"]), said)
+        answers.add_row(
+            name, fits, percent(c["accuracy"]), percent(c["agrees_with_float"]), _size(c["utilisation"]), said
+        )
         if c["fits"]:
             counted = f"{c['counters'].get('synops', 0):,.0f}"
             regime = str(c["estimate"].get("regime", ""))
             cost = spread(c["energy_j"], "J"), spread(c["latency_s"], "s")
-            costs.add_row(name, *cost, regime, counted, _size(c["utilisation"]))
+            costs.add_row(name, *cost, regime, counted)
     parts: list[Any] = [answers]
     if costs.row_count:
         parts += ["", costs]
@@ -162,3 +164,33 @@ def _constant(value: float, unit: str) -> str:
     if unit in ("J", "s", "W"):
         return si(value, unit)
     return f"{value:,.0f}" + ("" if unit == "1" else f" {unit}")
+
+
+def designs(found: Mapping[str, Any]) -> Group:
+    """What `neuro sweep` measured: one line per design, Pareto-optimal ones marked."""
+    from rich import box
+    from rich.console import Group
+    from rich.markup import escape
+    from rich.table import Table
+
+    rows = found["rows"]
+    varied = [n for n in rows[0]["point"] if len({repr(r["point"][n]) for r in rows}) > 1]
+    title = f"{len(rows)} designs, {found['computed']} measured now, {found['reused']} before; * Pareto-optimal"
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", show_edge=False)
+    for heading in ("", *(n.partition(".")[2] or n for n in varied), "accuracy", "event energy", "latency", "cores"):
+        table.add_column(escape(heading), overflow="fold")
+    for row in rows:
+        values = [str(row["point"][n]) for n in varied]
+        if row["fits"]:
+            cost = [spread(row["energy_j"] or {}, "J"), spread(row["latency_s"] or {}, "s"), str(row["cores"])]
+            table.add_row("*" if row["pareto"] else "", *values, percent(row["accuracy"]), *cost)
+        else:
+            why = row["error"] or "; ".join(_refused(v) for v in row["violations"])
+            table.add_row(
+                "", *values, "[yellow]not measured[/]" if row["error"] else "does not fit", escape(why), "", ""
+            )
+    return Group(table)
+
+
+def _refused(violation: Any) -> str:
+    return _violation(violation) if isinstance(violation, Mapping) else str(violation)

@@ -79,7 +79,8 @@ def test_a_chip_that_does_not_fit_lists_why() -> None:
 
 
 def test_what_is_said_of_several_chips_stands_once() -> None:
-    matches = {"status": "passed", "mismatches": 0, "compared": 5, "oracle": "plain", "title": "a model", "version": "7"}
+    said = {"oracle": "plain", "title": "a model", "version": "7"}
+    matches = {"status": "passed", "mismatches": 0, "compared": 5, **said}
     text = " ".join(shown(report.deployment(whole(one=chip(), two=chip(), three=chip(matches=matches)))).split())
     assert text.count("'a' is replaced") == 1
     assert "one, two, three: 'a' is replaced" in text
