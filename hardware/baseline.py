@@ -3,8 +3,8 @@
     naive    the literature's count at 45 nm, float32: 0.9 pJ per synaptic operation (AC) of a spiking network, 4.6 pJ
              per multiplication and addition (MAC) of an ANN; neither memory nor neurons (Horowitz 2014, Fig. 1.1.9)
     memory   8-bit weights, 32-bit sums and states, at 45 nm, with every access to a memory just large enough
-    chip     event energy by the chip's own table: what was counted; for the ANN all its MACs as synaptic operations
-             and all its neurons as updates, as if the chip could do nothing but dense passes
+    chip     event energy by the chip's own table: what was counted; for the ANN all its MACs as synaptic operations,
+             all its neurons as updates and all its inputs as injected, as if the chip knew nothing but dense passes
 
 The ANN sees a sample either once ("one pass", where time carries nothing) or once a step ("every step", as the spiking
 network does, for data that unfold in time). Memory ranges: nominal, a spiking network reads a weight and reads and
@@ -100,7 +100,7 @@ def table(
         }
     ]
     for what, passes in ((ONE_PASS, 1), (EVERY_STEP, steps)):
-        dense = {"synops": shape["macs"] * passes, "updates": shape["neurons"] * passes}
+        dense = {n: shape[m] * passes for n, m in (("synops", "macs"), ("updates", "neurons"), ("injected", "inputs"))}
         rows.append(
             {
                 "what": what,
@@ -204,8 +204,8 @@ FREE = (ir.Input, ir.Output, ir.Flatten, ir.Scale, ir.Delay, ir.SumPool2d, ir.Av
 
 
 def ann_counts(network: Network) -> tuple[dict[str, float], list[str]]:
-    """MACs, neurons, stored weights and activations (inputs included) of one dense pass; and what was not counted."""
-    found = {"macs": 0.0, "neurons": 0.0, "weights": 0.0, "activations": 0.0}
+    """MACs, neurons, weights, activations (inputs included) and inputs of one dense pass; and what was not counted."""
+    found = {"macs": 0.0, "neurons": 0.0, "weights": 0.0, "activations": 0.0, "inputs": 0.0}
     unknown = []
     for name, node in network.nodes.items():
         out = network.shapes[name]
@@ -215,7 +215,7 @@ def ann_counts(network: Network) -> tuple[dict[str, float], list[str]]:
             found["weights"] += weights
         elif isinstance(node, (ir.Input, ir.Neuron, ir.QuantisedReLU)):
             found["activations"] += float(np.prod(out))
-            found["neurons"] += float(np.prod(out)) if not isinstance(node, ir.Input) else 0.0
+            found["inputs" if isinstance(node, ir.Input) else "neurons"] += float(np.prod(out))
         elif not isinstance(node, FREE):
             unknown.append(f"'{name}', a {type(node).__name__}")
     return found, unknown

@@ -47,6 +47,7 @@ class ChipReport:
     energy_j: Mapping[str, Any] = field(default_factory=dict)
     latency_s: Mapping[str, Any] = field(default_factory=dict)
     estimate: Mapping[str, Any] = field(default_factory=dict)
+    baseline: Mapping[str, Any] = field(default_factory=dict)
     utilisation: Mapping[str, Any] = field(default_factory=dict)
     counters: Mapping[str, float] = field(default_factory=dict)
     quantisation: tuple[Mapping[str, Any], ...] = ()
@@ -246,6 +247,7 @@ def _on_chip(
     progress: Progress,
 ) -> ChipReport:
     from neuro.hardware import compile as compile_network
+    from neuro.hardware.baseline import table as baseline
     from neuro.hardware.target import load_target
 
     target = load_target(chip)
@@ -293,6 +295,7 @@ def _on_chip(
         energy_j=table.pop("energy_j"),
         latency_s=table.pop("latency_s"),
         estimate=table,
+        baseline=baseline(network, answers.counters, answers.estimate.steps, answers.estimate.energy_j, target.chip),
         utilisation=utilisation(program),
         counters=answers.counters,
         quantisation=tuple(asdict(row) for row in program.budget),

@@ -7,7 +7,8 @@ import json
 import numpy as np
 import pytest
 
-from neuro import ir
+from neuro import chain, deploy, ir
+from neuro.events import EventSet
 from neuro.hardware import compile as compile_network
 from neuro.hardware import estimate, load_chip, simulate
 from neuro.hardware.baseline import EVERY_STEP, ONE_PASS, SPIKING, ann_counts, compare, process, sends_values, table
@@ -40,6 +41,7 @@ def test_an_ann_of_the_same_shape_is_counted() -> None:
         "neurons": 64 + 5,
         "weights": 4 * 2 * 9 + 5 * 64,
         "activations": 2 * 64 + 64 + 5,
+        "inputs": 2 * 64,
     }
     assert unknown == []
 
@@ -81,6 +83,37 @@ def test_the_chips_column_is_its_own_table() -> None:
     each = macs * chip.energy["synop"].value + 69 * chip.energy["update"].value
     assert row(found, ONE_PASS)["chip_j"]["nominal"] == pytest.approx(each)
     assert row(found, EVERY_STEP)["chip_j"]["nominal"] == pytest.approx(10 * each)
+
+
+def test_an_ann_pays_for_its_inputs_where_the_chip_charges_for_them() -> None:
+    price = load_chip("loihi1").energy
+    found = table(NETWORK, {"synops": 1.0}, 10, None, load_chip("loihi1"))
+    macs = 4 * 2 * 9 * 16 + 5 * 64
+    wanted = macs * price["synop"].value + 69 * price["update"].value + 128 * price["injection"].value
+    assert row(found, ONE_PASS)["chip_j"]["nominal"] == pytest.approx(wanted)
+
+
+def test_deploy_reports_the_three_energies() -> None:
+    labels = np.repeat(np.arange(3), 2)
+    times = np.tile(np.arange(10, dtype=np.float32) * 1e-3 + 1e-4, 6)
+    data = EventSet(
+        times,
+        np.repeat(labels, 10).astype(np.int32),
+        np.arange(7) * 10,
+        labels,
+        np.arange(6),
+        (3,),
+        0.012,
+        ("a", "b", "c"),
+        "toy",
+    )
+    nodes = {"in": ir.Input((3,)), "fc": ir.Linear(np.eye(3)), "n": ir.IF(v_threshold=0.5), "out": ir.Output("count")}
+    report = deploy(chain(nodes, dt=1e-3), data, certify_samples=0).chips["loihi2"]
+    found = json.loads(json.dumps(report.baseline, allow_nan=False))
+    assert [r["what"] for r in found["rows"]] == [SPIKING, ONE_PASS, EVERY_STEP]
+    assert row(found, SPIKING)["counts"]["synops"] == report.counters["synops"] == 10
+    assert row(found, SPIKING)["chip_j"]["nominal"] == report.energy_j["nominal"]
+    assert row(found, EVERY_STEP)["counts"]["macs"] == 9 * report.estimate["steps"]
 
 
 def test_a_simulated_network_is_compared_and_said_plainly() -> None:
