@@ -7,6 +7,7 @@ from neuro.nn.bridge import to_module, to_network
 from neuro.nn.delay import Delay, DelayedLinear
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Recurrent, decays
 from neuro.nn.network import SpikingNetwork
+from neuro.nn.quantised import QuantisedConv2d, QuantisedLinear, QuantisedReLU
 from neuro.nn.stateless import AvgPool2d, Dropout, Scale, ScaleNorm, SumPool2d
 
 __all__ = [
@@ -19,6 +20,9 @@ __all__ = [
     "Delay",
     "DelayedLinear",
     "Dropout",
+    "QuantisedConv2d",
+    "QuantisedLinear",
+    "QuantisedReLU",
     "Recurrent",
     "Scale",
     "ScaleNorm",
