@@ -89,7 +89,7 @@ def demo(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Train on embedded tactile events, deploy to Loihi 2, certify against real Lava, report."""
+    """Train on embedded tactile events, deploy to every chip, certify against real Lava, report."""
     from neuro.workflow import demo as run_demo
 
     console = _console(quiet or as_json)

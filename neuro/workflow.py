@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -229,16 +230,20 @@ def deploy(
 
 
 def demo(out: Path | str, *, console: Console) -> Report:
-    """Train on embedded events with a split held out, then deploy and certify on what was held out."""
+    """Train on embedded events with a split held out, then deploy to every chip and certify on what was held out."""
     out = Path(out)
     console.print("[bold]1. train[/] on embedded tactile events (Braille), a fifth of the repetitions held out")
     trained = train(DEMO_PRESET, out / "run", holdout=True, console=console)
     said = ", ".join(f"{k} {v:.4g}" for k, v in trained["metrics"].items() if k in ("loss", "valid_accuracy"))
     console.print(f"   {trained['epochs']} epochs: {said}")
-    console.print("[bold]2. deploy[/] to Loihi 2 and certify against Lava, on the repetitions held out")
-    return deploy(
-        open_subject(out / "run"), None, out / "deploy", progress=lambda text: console.print(f"   [dim]{text} ...[/]")
-    )
+    console.print("[bold]2. deploy[/] to every chip, on the repetitions held out")
+    subject = open_subject(out / "run")
+    told = partial(_dimly, console)
+    return deploy(subject, None, out / "deploy", chip="all", progress=told)
+
+
+def _dimly(console: Console, text: str) -> None:
+    console.print(f"   [dim]{text} ...[/]")
 
 
 def simulate(

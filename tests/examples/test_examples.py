@@ -38,6 +38,17 @@ def test_train_deploy_certify(tmp_path: Path) -> None:
     assert (tmp_path / "deploy" / "report.json").is_file()
 
 
+def test_every_chip(tmp_path: Path) -> None:
+    example = module("04_every_chip")
+    example.OUT = tmp_path
+    found = example.main()
+    assert {"loihi1", "loihi2", "spinnaker1", "truenorth", "akida1", "akida2"} <= set(found)
+    held = {name: value for name, value in found.items() if value is not None}
+    assert {"float", "loihi1", "loihi2", "spinnaker1"} <= set(held)
+    assert all(found["float"] - value <= 0.02 for value in held.values())
+    assert found["truenorth"] is None
+
+
 def test_delays_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
     assert module("02_delays_by_hand").main() == [7]
     assert "8 steps after the first input" in capsys.readouterr().out
