@@ -8,15 +8,11 @@ import torch
 from torch import nn
 
 from neuro import ir, nir, reference
-from neuro.errors import BadEventFile, NetworkError, UnsupportedNode
+from neuro.errors import BadEventFile, NetworkError
 from neuro.events import Events, EventSet
-from neuro.hardware import compile as compile_network
-from neuro.hardware.target import load_target, targets
 from neuro.nn.bridge import to_module, to_network
 from neuro.nn.quantised import QuantisedConv2d, QuantisedLinear, QuantisedReLU, quantise_activations
 from neuro.train.evaluate import evaluate
-
-HELD = ("akida1", "akida2")
 
 
 def counting(high: int = 15) -> ir.Network:
@@ -117,20 +113,6 @@ def test_evaluate_counts_as_the_network_says() -> None:
     found = evaluate(network, data)
     wanted = reference.scores(network, reference.run(network, data.batch([0, 1], 0.3, 1, 4)))
     assert np.allclose(found.scores, wanted, rtol=1e-4)
-
-
-@pytest.mark.parametrize("chip", targets())
-def test_only_akida_takes_levels_and_counts(chip: str) -> None:
-    """A chip that knows neither refuses them by name, and never ignores them."""
-    if chip in HELD:
-        assert load_target(chip).high > 1
-        return
-    with pytest.raises(UnsupportedNode) as caught:
-        compile_network(counting(), chip)
-    text = str(caught.value)
-    assert load_target(chip).high == 1
-    for word in ("QuantisedReLU", "MaxPool2d", f"counts up to 15 in a step, {chip} takes spikes"):
-        assert word in text
 
 
 def test_weights_run_on_the_grid_that_is_exported() -> None:
