@@ -95,6 +95,90 @@ def membrane(
     return figure
 
 
+def pareto(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], title: str) -> Figure:
+    """Accuracy over event energy, coloured by latency, Pareto-optimal designs ringed and named.
+
+    rows: of `neuro.sweep`; those that do not fit or have no energy are left out, and counted. varied: parameters that
+    are named at the rings.
+    """
+    from matplotlib.colors import LogNorm, Normalize
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    fit = [r for r in rows if r["fits"] and r["energy_j"]]
+    energy = np.array([[r["energy_j"][k] for k in ("low", "nominal", "high")] for r in fit]) * 1e6
+    accuracy = np.array([100 * r["accuracy"] for r in fit])
+    timed = all(r["latency_s"] is not None for r in fit)
+    latency = np.array([r["latency_s"]["nominal"] for r in fit]) * 1e3 if timed else np.ones(len(fit))
+    best = np.array([r["pareto"] for r in fit])
+    chips = list(dict.fromkeys(r["point"]["chip"] for r in fit))
+    figure = _figure(8.6, 5.2)
+    axes = figure.subplots()
+    wide = latency.min() > 0 and latency.max() > 10 * latency.min()
+    norm = (LogNorm if wide else Normalize)(latency.min(), max(latency.max(), latency.min() * 1.0001))
+    for chip, marker in zip(chips, "osD^vP*X" * len(chips), strict=False):
+        own = np.array([r["point"]["chip"] == chip for r in fit])
+        style: dict[str, Any] = {"c": latency[own], "cmap": "viridis_r", "norm": norm} if timed else {"color": BLUE}
+        drawn = axes.scatter(energy[own, 1], accuracy[own], s=42, marker=marker, zorder=3, label=chip, **style)
+    axes.hlines(accuracy, energy[:, 0], energy[:, 2], color=GREY, lw=0.6, alpha=0.5, zorder=1)
+    order = np.flatnonzero(best)[np.lexsort((accuracy[best], energy[best, 1]))]
+    axes.scatter(energy[order, 1], accuracy[order], s=110, facecolors="none", edgecolors=ORANGE, lw=1.6, zorder=4)
+    _name_rings(figure, axes, fit, order.tolist(), varied)
+    if (energy > 0).all():
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.margins(0.12, 0.1)
+    axes.set_ylim(top=min(axes.get_ylim()[1], 104.0))
+    axes.set_xlabel("event energy of a sample (uJ): nominal, line from low to high", fontsize=9)
+    axes.set_ylabel("accuracy (%)", fontsize=9)
+    axes.grid(color="#e6e6e6", lw=0.6, zorder=0)
+    if timed:
+        bar = figure.colorbar(drawn, ax=axes, pad=0.02, aspect=30)
+        bar.set_label("latency of a sample (ms), nominal", fontsize=8)
+        bar.ax.tick_params(labelsize=7)
+        bar.outline.set_visible(False)
+    if len(chips) > 1:
+        axes.legend(fontsize=7, frameon=False, loc="lower right")
+    _bare(axes)
+    left_out = len(rows) - len(fit)
+    figure.suptitle(title + (f"; {left_out} do not fit, or cost is unknown" if left_out else ""), fontsize=10)
+    return figure
+
+
+def _name_rings(
+    figure: Figure, axes: Any, rows: Sequence[Mapping[str, Any]], order: Sequence[int], varied: Sequence[str]
+) -> None:
+    """A number at each ring, equal results sharing one, and below the picture what it stands for."""
+    from matplotlib.lines import Line2D
+
+    places: dict[tuple[float, float], list[int]] = {}
+    for k in order:
+        places.setdefault((rows[k]["energy_j"]["nominal"] * 1e6, 100 * rows[k]["accuracy"]), []).append(k)
+    handles = []
+    for number, (place, same) in enumerate(list(places.items())[:MAX_LEGEND], 1):
+        axes.annotate(
+            str(number), place, xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8, color=ORANGE
+        )
+        point = rows[same[0]]["point"]
+        told = ", ".join(f"{n.partition('.')[2] or n} {point[n]}" for n in varied)
+        more = f" (and {len(same) - 1} more with the same result)" if len(same) > 1 else ""
+        handles.append(Line2D([], [], ls="", label=f"{number}  {told}{more}"))
+    if len(places) > MAX_LEGEND:
+        handles.append(Line2D([], [], ls="", label=f"and {len(places) - MAX_LEGEND} more"))
+    figure.legend(
+        handles=handles,
+        loc="outside lower left",
+        ncols=2,
+        fontsize=7,
+        frameon=False,
+        handlelength=0,
+        title="Pareto-optimal designs",
+        title_fontsize=8,
+        alignment="left",
+    )
+
+
 def save(figure: Figure, path: Path) -> Path:
     """Write a PNG, whole or not at all."""
     with atomic_path(path) as temporary:
