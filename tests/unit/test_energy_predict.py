@@ -190,3 +190,12 @@ def test_json_is_plain_and_never_says_energy_per_inference() -> None:
     assert "event energy" in text
     assert "per inference" not in json.dumps({k: v for k, v in e.to_json().items() if k != "sources"})
     assert {"blouw2019", "sanafe2025"} <= {s["source"] for s in e.to_json()["sources"]}
+
+
+def test_the_examples_of_the_docs_say_what_the_docs_say() -> None:
+    second = predict("truenorth", {"synops": 1048576 * 128 * 20}, steps=1000, time_s=1.0)
+    assert nominal(second, "total") == pytest.approx(70.6e-3, rel=0.002)
+    assert nominal(second, "total") / (1048576 * 128 * 20) == pytest.approx(26.3e-12, rel=0.002)
+    assert nominal(predict("spinnaker1", {"synops": 1.8e9}, time_s=1.0, boards=1), "total") == pytest.approx(36.4)
+    assert predict("spinnaker1", {}, time_s=10.0, boards=2, cores=500, constants="spinnmachine").boundaries["total"]
+    assert predict("akida1", {}, stages={"conv": Stage("conv3x3", np.array(50_000), 64, 8)}).latency_s
