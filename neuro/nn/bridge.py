@@ -23,6 +23,7 @@ from neuro.ir import Array, Edge, Network, Node, Shape
 from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.grid import GridLayer
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Recurrent
+from neuro.nn.masked import MaskedLinear
 from neuro.nn.network import INPUT, OUTPUT, SpikingNetwork
 from neuro.nn.quantised import QuantisedReLU, QuantisedWeights
 from neuro.nn.stateless import NORMS, AvgPool2d, Dropout, Scale, SumPool2d, affine_of
@@ -148,7 +149,8 @@ def _array(tensor: Tensor) -> Array:
 
 def _real(layer: Any) -> tuple[Tensor, Tensor | None]:
     """(weight, bias); what the integers stand for where a layer is on a grid."""
-    return layer.real() if isinstance(layer, (GridLayer, QuantisedWeights)) else (layer.weight, layer.bias)
+    stands_for = isinstance(layer, (GridLayer, MaskedLinear, QuantisedWeights))
+    return layer.real() if stands_for else (layer.weight, layer.bias)
 
 
 def _folded(draft: _Draft, name: str, weight: Tensor, bias: Tensor | None) -> tuple[Array, Array | None]:

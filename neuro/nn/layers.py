@@ -120,6 +120,8 @@ class Neuron(Temporal):
         grid = self.grid()
         step = {"v_threshold": grid.unit, "v_reset": grid.unit / grid.fraction}.get(name, 2.0**-grid.decay_bits)
         rounded = torch.round(value.double() / step) * step
+        if name == "v_threshold" and not grid.state:
+            rounded = rounded.clamp(min=step)  # a learnt one may have sunk to zero, where no chip has a register
         return value + (rounded - value).detach()  # the gradient goes straight through
 
     def params(self, dtype: torch.dtype) -> NeuronParams:
@@ -232,8 +234,10 @@ def decays(tau_mem: float, dt: float, tau_syn: float | None = None, rule: str = 
 
 
 def weights(layer: Any) -> tuple[Tensor, Tensor | None]:
-    """(weight, bias) as a layer uses them: its integers where it is on a grid (`neuro.nn.grid`)."""
-    return layer.integers() if hasattr(layer, "integers") else (layer.weight, layer.bias)
+    """(weight, bias) as a layer uses them: its integers where it is on a grid (`neuro.nn.grid`), masked if it is."""
+    if hasattr(layer, "integers"):
+        return layer.integers()  # type: ignore[no-any-return]
+    return layer.real() if hasattr(layer, "real") else (layer.weight, layer.bias)
 
 
 class Recurrent(Temporal):

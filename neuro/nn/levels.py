@@ -29,6 +29,7 @@ from neuro.nn.delay import DelayedLinear
 from neuro.nn.fused import StateGrid
 from neuro.nn.grid import GridConv2d, GridDelayedLinear, GridLayer, GridLinear, Group, straight_through
 from neuro.nn.layers import IF, Neuron
+from neuro.nn.masked import MaskedLinear
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,9 @@ class LevelGroup(Group):
     max_steps: the longest sample. m stays so small that no input that long takes a membrane out of range.
     """
 
-    def __init__(self, neuron: Neuron, members: list[GridLayer], levels: Levels, max_steps: int | None = None) -> None:
+    members: list[LevelLayer]  # type: ignore[assignment]
+
+    def __init__(self, neuron: Neuron, members: list[LevelLayer], levels: Levels, max_steps: int | None = None) -> None:
         self.neuron, self.members, self.levels, self.max_steps = neuron, members, levels, max_steps
 
     def unit(self) -> float:
@@ -106,11 +109,12 @@ class LevelGroup(Group):
 
     def multiple(self) -> Tensor:
         """float64[out]: m of each neuron."""
-        rows = torch.cat([m.weight.detach().double().flatten(1) for m in self.members], 1)
+        rows = torch.cat([m.held().detach().double().flatten(1) for m in self.members], 1)
         if not rows.isfinite().all():
             raise NetworkError("weights hold NaN or infinite values; training has diverged, lower its rate")
-        m = rows.abs().mean(1) * (best_step(self.levels.values) / self.levels.unit)
-        return m.round().clamp(1, max(1, self._largest(rows.shape[1])))
+        inputs = sum(m.inputs() for m in self.members)
+        m = rows.abs().sum(1) * (best_step(self.levels.values) / self.levels.unit / inputs)
+        return m.round().clamp(1, max(1, self._largest(inputs)))
 
     def _largest(self, inputs: int) -> int:
         """The largest m of a neuron with so many inputs."""
@@ -130,16 +134,27 @@ class LevelLayer(GridLayer):
 
     group: LevelGroup
 
+    def held(self) -> Tensor:
+        """The real weights, those of a mask's inputs only."""
+        mask = self._buffers.get("mask")
+        weight: Tensor = self.weight
+        return weight if mask is None else weight * mask.to(weight.dtype)
+
+    def inputs(self) -> int:
+        """Inputs per output."""
+        mask = self._buffers.get("mask")
+        return int(self.weight[0].numel() if mask is None else mask[0].sum())
+
     def rounded(self, unit: float) -> Tensor:
         """m level in float64: the weights in units."""
         group = self.group
         m = group.multiple().view(-1, *[1] * (self.weight.dim() - 1))
-        return m * nearest(self.weight.detach().double() / (unit * m), group.levels.table)
+        return m * nearest(self.held().detach().double() / (unit * m), group.levels.table)
 
     def integers(self) -> tuple[Tensor, Tensor | None]:
         group = self.group
         unit = group.unit()
-        weight = straight_through(self.weight.double() / unit, self.rounded(unit)).to(self.weight.dtype)
+        weight = straight_through(self.held().double() / unit, self.rounded(unit)).to(self.weight.dtype)
         if self.bias is None:
             return weight, None
         exact = self.bias.double() / unit
@@ -161,6 +176,7 @@ class LevelDelayedLinear(LevelLayer, GridDelayedLinear):
 
 _LEVELS: dict[type[nn.Module], type[LevelLayer]] = {
     nn.Linear: LevelLinear,
+    MaskedLinear: LevelLinear,
     nn.Conv2d: LevelConv2d,
     DelayedLinear: LevelDelayedLinear,
 }
@@ -182,7 +198,9 @@ def on_levels(layer: nn.Module) -> LevelLayer:
     return made
 
 
-def settle_levels(neuron: Neuron, members: list[GridLayer], levels: Levels, max_steps: int | None = None) -> LevelGroup:
+def settle_levels(
+    neuron: Neuron, members: list[LevelLayer], levels: Levels, max_steps: int | None = None
+) -> LevelGroup:
     """Put an IF layer and the layers that feed it on one unit.
 
     Raises:
@@ -197,7 +215,8 @@ def settle_levels(neuron: Neuron, members: list[GridLayer], levels: Levels, max_
             bad.append(f"{type(neuron).__name__} has {name} {value.mean():g}; fold it into the weights or bias")
     if neuron.spiking:
         theta = neuron.value("v_threshold").detach() / levels.unit
-        if not (theta >= 0.5).all() or float(theta.max()) > levels.threshold:
+        sunk = "v_threshold" in neuron.learn  # is held at one unit
+        if not (sunk or (theta >= 0.5).all()) or float(theta.max()) > levels.threshold:
             bad.append(f"thresholds must lie in {levels.unit:g}..{levels.threshold * levels.unit:g}")
     bad += levels.problems()
     if bad:

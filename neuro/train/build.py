@@ -19,6 +19,7 @@ from neuro.extend import did_you_mean
 from neuro.ir import RESETS, Shape
 from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Recurrent, Temporal, decays
+from neuro.nn.masked import MaskedLinear
 from neuro.nn.network import SpikingNetwork
 from neuro.nn.quantised import MOST_BITS, QuantisedConv2d, QuantisedLinear, QuantisedReLU
 from neuro.nn.stateless import AvgPool2d, Dropout, ScaleNorm, SumPool2d
@@ -43,6 +44,7 @@ class LinearSpec:
     bits: weights run on a symmetric grid of so many bits from the start, 0 for real weights.
     window: the inputs are so many taps of the same channels (see "taps"), and the weights of the later taps start
     as minus the mean of the first's: the sum over a window that slides. 1 for inputs of any kind.
+    fan_in: the largest number of inputs of one output, in blocks that share theirs (`neuro.nn.masked.windows`).
     """
 
     out: int
@@ -51,11 +53,13 @@ class LinearSpec:
     max_delay: int = 0
     window: int = 1
     bits: int = 0
+    fan_in: int | None = None
 
     def problems(self) -> list[str]:
         bad = _at_least(_at_least([], 1, out=self.out, window=self.window), 0, init=self.init, max_delay=self.max_delay)
-        if self.max_delay and self.bits:
-            bad.append("bits and max_delay cannot be had together")
+        bad = _at_least(bad, 1, fan_in=self.fan_in)
+        if (self.max_delay > 0) + (self.bits > 0) + (self.fan_in is not None) > 1:
+            bad.append("of bits, max_delay and fan_in only one can be had")
         return bad + _bits_problems(self.bits)
 
     def build(self, shape: Shape, rng: torch.Generator) -> nn.Module:
@@ -69,10 +73,12 @@ class LinearSpec:
             layer = DelayedLinear(steps.numpy(), self.bias)
         elif self.bits:
             layer = QuantisedLinear(shape[0], self.out, self.bias, bits=self.bits)
+        elif self.fan_in is not None:
+            layer = MaskedLinear(shape[0], self.out, self.bias, self.fan_in)
         else:
             layer = nn.utils.skip_init(nn.Linear, shape[0], self.out, self.bias)  # type: ignore[no-untyped-call]
         channels = shape[0] // self.window
-        _start(layer.weight, channels, self.init, rng)
+        _start(layer.weight, min(channels, self.fan_in or channels), self.init, rng)
         with torch.no_grad():
             for k in range(1, self.window):
                 first = layer.weight[:, :channels]
@@ -155,7 +161,8 @@ class NeuronSpec:
     """Decays per step (alpha, beta) or time constants in seconds (tau_syn, tau_mem).
 
     learn: which of alpha, beta, v_threshold are trained; one value per neuron with ``each``.
-    recurrent: spikes return to the layer one step later, initial weights N(0, recurrent_init^2 / n).
+    recurrent: spikes return to the layer one step later, initial weights N(0, recurrent_init^2 / n), from at most
+    recurrent_fan_in neurons, in blocks that share theirs (`neuro.nn.masked.windows`).
     """
 
     alpha: float | None = None
@@ -172,6 +179,7 @@ class NeuronSpec:
     each: bool = False
     recurrent: bool = False
     recurrent_init: float = 0.5
+    recurrent_fan_in: int | None = None
 
     def problems(self) -> list[str]:
         bad = []
@@ -211,7 +219,9 @@ class NeuronSpec:
         if len(shape) != 1:
             raise NetworkError(f"recurrence wants a vector of neurons, gets {shape}")
         layer = Recurrent(neuron, shape[0])
-        _start(layer.recurrent.weight, shape[0], self.recurrent_init, rng)
+        if self.recurrent_fan_in is not None:
+            layer.recurrent = MaskedLinear(shape[0], shape[0], False, self.recurrent_fan_in)
+        _start(layer.recurrent.weight, min(shape[0], self.recurrent_fan_in or shape[0]), self.recurrent_init, rng)
         return layer
 
 

@@ -18,7 +18,7 @@ from neuro.errors import NetworkError
 from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.grid import Formats, GridLayer, on_grid, settle
 from neuro.nn.layers import Neuron, Recurrent
-from neuro.nn.levels import Levels, on_levels, settle_levels
+from neuro.nn.levels import LevelLayer, Levels, on_levels, settle_levels
 from neuro.nn.network import INPUT, OUTPUT, SpikingNetwork
 from neuro.nn.stateless import NORMS, AvgPool2d, Dropout, SumPool2d, affine_of
 
@@ -94,7 +94,7 @@ def prepare(
             continue
         try:
             if isinstance(formats, Levels):
-                settle_levels(neuron, members, formats, max_steps)
+                settle_levels(neuron, [m for m in members if isinstance(m, LevelLayer)], formats, max_steps)
             else:
                 settle(neuron, members, formats, state, max_steps)
         except NetworkError as problem:

@@ -16,6 +16,7 @@ from neuro.nn.bridge import to_module, to_network
 from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.layers import IF, LI, LIF, Recurrent
 from neuro.nn.levels import LevelLayer, Levels, best_step, nearest, sums
+from neuro.nn.masked import MaskedLinear, windows
 from neuro.nn.network import SpikingNetwork
 from neuro.nn.stateless import Dropout, ScaleNorm
 from neuro.train.build import build
@@ -90,9 +91,17 @@ def vector_net(values: tuple[int, ...], seed: int) -> tuple[SpikingNetwork, floa
     return module, unit
 
 
+def masked_net(values: tuple[int, ...], seed: int) -> tuple[SpikingNetwork, float]:
+    loop = Recurrent(IF(1.0), 8)
+    loop.recurrent = MaskedLinear(8, 8, False, 3)
+    module = net(MaskedLinear(6, 8, True, 4), loop, MaskedLinear(8, 4, False, 4), IF(0.5, reset="subtract"), seed=seed)
+    prepare(module, Levels(values, 1 / 16))
+    return module, 1 / 16
+
+
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("values", SCHEMES)
-@pytest.mark.parametrize("make", [image_net, vector_net])
+@pytest.mark.parametrize("make", [image_net, vector_net, masked_net])
 def test_integers_spike_as_the_float_network(make, values: tuple[int, ...], seed: int) -> None:
     """Every spike of every layer in every step: trained module, float reference and int64 loop are one."""
     module, unit = make(values, seed)
@@ -234,6 +243,47 @@ def test_diverged_weights_are_an_error() -> None:
         module.layer("l0").weight[0, 0] = torch.nan
     with pytest.raises(NetworkError, match="diverged"):
         module(torch.ones(3, 1, 6))
+
+
+# ---------------------------------------------------------------- few inputs per neuron
+
+
+def test_windows_read_every_input() -> None:
+    mask = windows(200, 27, 128)
+    assert (mask.sum(1) == 128).all()
+    assert (mask.sum(0) > 0).all()
+    assert len(torch.unique(mask, dim=0)) == 2, "two cores, not 27"
+    assert (windows(5, 3, 128) == 1).all()
+    with pytest.raises(NetworkError, match="read by none"):
+        windows(200, 2, 10)
+
+
+def test_masks_are_kept_in_training_and_exported_as_zeros() -> None:
+    rows = (
+        {"type": "linear", "out": 8, "fan_in": 4},
+        {"type": "if", "recurrent": True, "recurrent_fan_in": 3},
+        {"type": "linear", "out": 3},
+        {"type": "if"},
+    )
+    for levels in (None, Levels()):
+        module = build(rows, (6,), 1e-3, "count", 0, 3)
+        if levels:
+            prepare(module, levels)
+        optimiser = torch.optim.AdamW(module.parameters(), lr=0.05, weight_decay=0.0)
+        for _ in range(3):
+            optimiser.zero_grad()
+            module(torch.from_numpy(dense_for((6,)))).sum().backward()
+            optimiser.step()
+        network = to_network(module)
+        for name, inputs, fan_in in (("0_linear", 6, 4), ("1_if_recurrent", 8, 3)):
+            read = network.nodes[name].weight != 0
+            assert not read[windows(inputs, 8, fan_in).numpy() == 0].any()
+            assert read.sum() > 8
+        x = dense_for((6,))
+        if levels:
+            with torch.no_grad():
+                s = module(torch.from_numpy(x)).numpy()
+            np.testing.assert_array_equal(s, reference.run(network, x).spikes["3_if"])
 
 
 # ---------------------------------------------------------------- taps
