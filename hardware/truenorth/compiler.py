@@ -313,5 +313,6 @@ TARGET = Target(
     run=_run,
     supports=SUPPORTS,
     oracles={"plain": ORACLE},
+    exporters=("ranc",),
     refuses=REFUSES,
 )
