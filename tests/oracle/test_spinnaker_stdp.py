@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from axon_spinnaker_stdp import core_of, replay
@@ -26,10 +28,9 @@ def test_state_and_row_memory_after_each_step(batch):
         assert int(ours["sat"]) == int(batch["sat"])
 
 
+@pytest.mark.skipif("NEURO_VECTORS" in os.environ, reason="about the embedded vectors, NEURO_VECTORS names others")
 def test_the_vectors_reach_what_they_must():
     """Nothing is proven by vectors without spikes, weights that move, or sums that saturate."""
-    if BATCHES[0].values[0] is None:
-        pytest.skip("no vectors")
     found = [p.values[0] for p in BATCHES if p.values[0] is not None]
     assert all((b["state"][:, :, 4] != 0).any() for b in found)
     assert all((b["row_mem"][0] != b["row_mem"][-1]).any() for b in found)

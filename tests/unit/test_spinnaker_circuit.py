@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -205,3 +208,12 @@ def test_inputs_are_checked() -> None:
             session.run(inputs)
     with pytest.raises(NetworkError):
         from_list([(0, 0, 1.0, 1.5)])  # type: ignore[list-item]
+
+
+def test_the_example_of_the_docs() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "ca3.md").read_text(encoding="utf-8")
+    found: dict[str, object] = {}
+    exec(re.search(r"```python\n(.*?)```", text, re.S)[1], found)  # type: ignore[index]
+    answer = found["answer"]
+    assert isinstance(answer, np.ndarray)
+    assert np.flatnonzero(answer.any(axis=1)).tolist() == [6]
