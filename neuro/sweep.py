@@ -372,10 +372,22 @@ def _compiled(network: Network, point: Point, steps: int) -> Program:
     except DoesNotFit:
         with assuming(chip, **{n: 2 * v for n, v in limits.items()}):
             plain = compile_network(network, chip, max_steps=steps, **options)
-    if not _same_integers(program, plain):
+    arithmetic = [] if _same_integers(program, plain) else sorted(limits)
+    for name in limits:  # a limit that decides only what fits refuses, or changes nothing, even at its least
+        with assuming(chip, **{**limits, name: 1}):
+            try:
+                least = compile_network(network, chip, max_steps=steps, **options)
+            except DoesNotFit:
+                continue
+            except (NeuroError, ArithmeticError, ValueError, AssertionError):  # it is computed with, and 1 is absurd
+                arithmetic.append(name)
+                continue
+        if not _same_integers(least, plain):
+            arithmetic.append(name)
+    if arithmetic:
         raise ChipError(
-            f"limits.{', limits.'.join(limits)} changes the integers of this program on {chip}, which its simulator "
-            "has compiled in; only limits that decide what fits can be swept"
+            f"limits.{', limits.'.join(dict.fromkeys(arithmetic))} changes the integers of this program on {chip}, and "
+            "its simulator has the chip's own compiled in; only limits that decide what fits can be swept"
         )
     return program
 
