@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Group
+    from rich.table import Table
 
 _PREFIXES = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"), (1e-12, "p"), (1e-15, "f"))
 
@@ -76,7 +77,35 @@ def deployment(report: Mapping[str, Any]) -> Group:
     parts: list[Any] = [answers]
     if costs.row_count:
         parts += ["", costs]
+    compared = _side_by_side(chips)
+    if compared.row_count:
+        parts += ["", compared]
     return Group(*parts, *_remarks(chips))
+
+
+def _side_by_side(chips: Mapping[str, Mapping[str, Any]]) -> Table:
+    """The spiking network and the ANN of the same shape: the literature's count, with memory, by each chip's table.
+
+    The first two do not depend on the chip but for the operations it counted; those of the first chip are shown.
+    """
+    from rich import box
+    from rich.table import Table
+
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title="operations alone, per sample, beside an ANN of the same shape",
+        title_justify="left",
+        show_edge=False,
+    )
+    for heading in ("counted", "spiking", "ANN, one pass", "ANN, every step"):
+        table.add_column(heading, overflow="fold")
+    found = {name: c["baseline"]["rows"] for name, c in chips.items() if c.get("baseline")}
+    for rows in list(found.values())[:1]:
+        table.add_row("45 nm, the literature's", *(si(r["naive_j"]["nominal"], "J") for r in rows))
+        table.add_row("45 nm, with memory", *(si(r["memory_j"]["nominal"], "J") for r in rows))
+    for name, rows in found.items():
+        table.add_row(f"table of {name}", *(si(r["chip_j"]["nominal"], "J") for r in rows))
+    return table
 
 
 def _remarks(chips: Mapping[str, Mapping[str, Any]]) -> list[str]:

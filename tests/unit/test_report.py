@@ -68,6 +68,19 @@ def test_deployment_table() -> None:
         assert part in " ".join(text.split())
 
 
+def test_three_energies_stand_side_by_side() -> None:
+    def row(*joules: float | None) -> dict[str, Any]:
+        names = ("naive_j", "memory_j", "chip_j")
+        return {n: {"nominal": j} for n, j in zip(names, joules, strict=True)}
+
+    rows = [row(1e-9, 2e-9, 3e-9), row(4e-9, 5e-9, 6e-9), row(7e-9, 8e-9, None)]
+    text = " ".join(shown(report.deployment(whole(one=chip(baseline={"rows": rows})))).split())
+    assert "the literature's 1 nJ 4 nJ 7 nJ" in text
+    assert "with memory 2 nJ 5 nJ 8 nJ" in text
+    assert "table of one 3 nJ 6 nJ -" in text
+    assert "the literature's" not in shown(report.deployment(whole(one=chip())))
+
+
 def test_a_chip_that_does_not_fit_lists_why() -> None:
     violation = {"node": "h", "limit": "fan-in", "wanted": 5000, "allowed": 4096, "remedy": "Split it."}
     refused = chip(
