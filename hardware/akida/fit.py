@@ -80,12 +80,12 @@ def window_problems(block: Block, windows: Windows) -> Iterator[Violation]:
     if m.stride[0] != m.stride[1] or not any(m.stride[0] in s for s in windows.strides.values()):
         allowed = ", ".join(str(s) for s in sorted({s for row in windows.strides.values() for s in row}))
         yield Violation(
-            block.node, f"stride of a {windows.title} layer", str(m.stride), allowed, "Use one of these for both axes"
+            block.node, f"stride of a layer {windows.title}", str(m.stride), allowed, "Use one of these for both axes"
         )
     elif placed(block, windows) is None:
         yield Violation(
             block.node,
-            f"kernel of a {windows.title} layer, with padding (h, w)",
+            f"kernel of a layer {windows.title}, with padding (h, w)",
             f"{high} x {wide}, {m.padding}",
             f"{sides}, " + ("'same' or none" if windows.valid else "'same'"),
             "Use an odd kernel with padding = kernel // 2, as many outputs as inputs over stride",
@@ -96,7 +96,7 @@ def window_problems(block: Block, windows: Windows) -> Iterator[Violation]:
             allowed = ", ".join(f"{k[0]} x {k[1]} every {s}" for k, s in windows.pools)
             yield Violation(
                 block.name,
-                f"max-pool behind a {windows.title} layer",
+                f"max-pool behind a layer {windows.title}",
                 f"{block.pool.kernel_size[0]} x {block.pool.kernel_size[1]} every {block.pool.stride}, "
                 f"padding {block.pool.padding}",
                 f"{allowed}, no padding",
@@ -169,7 +169,7 @@ def shape_of(block: Block, pads: Sides) -> tuple[int, ...]:
     """Shape of what the layer sends."""
     m = block.map
     if m.kind == "dense":
-        return (len(m.weight),)
+        return m.out_shape if len(m.out_shape) == 3 else (len(m.weight),)
     if block.area > 1:
         return (len(m.weight), 1, 1)
     kernel = m.weight.shape[2:]

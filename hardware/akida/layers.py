@@ -115,7 +115,10 @@ def _block(
             return []
         if node.readout == "count":
             bad.append(f"'{end}' counts spikes; use readout 'sum'")
+    before = len(bad)
     pool, nodes = _pool_at_end(network, end, nodes, moved, bad)
+    if len(bad) > before:
+        return []
     weighted = [n for n in nodes if isinstance(network.nodes[n], (ir.Linear, ir.Conv2d))]
     if not weighted:
         bad.append(f"nothing with weights stands between '{source}' and '{end}'; put a Conv2d or a Linear there")
@@ -141,6 +144,9 @@ def _block(
         # the potentials' own unit is the compiler's business; here they count as reals
     folded = _map(network, source, linear, step, not separable, bad)
     if folded is None:
+        return []
+    if pool is not None and folded.kind == "dense":
+        bad.append(f"the max-pool in front of '{end}' has one value to choose from; leave it out")
         return []
     final = Block(name, weighted[-1], source, folded, bias, high, pool, area, levels_step, levels, signed=bool(cut))
     return [*parts, final]

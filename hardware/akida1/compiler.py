@@ -175,17 +175,13 @@ def _kind(network: Network, block: Block, draft: finish.Draft) -> Windows | None
         bad += at_most(CHIP, "dense_inputs", block.node, block.map.weight.shape[1], "inputs", remedy)
         draft.violations += bad + _input_value(network, block, first)
         return None
-    windows = CONV
-    if block.map.groups > 1:
-        windows = DEPTHWISE
-        bad += _input_value(network, block, first)
-    elif first and block.map.in_shape[0] in INPUT_CHANNELS and (block.high > HIDDEN_INPUT or not _input_layer(block)):
-        windows = INPUT
-        bad += _input_layer(block)
-    elif first and block.map.in_shape[0] in INPUT_CHANNELS:
-        windows = INPUT
-    else:
-        bad += _input_value(network, block, first)
+    windows = DEPTHWISE if block.map.groups > 1 else CONV
+    if first and block.map.in_shape[0] in INPUT_CHANNELS and block.map.groups == 1:
+        input_problems = _input_layer(block)
+        if block.high > HIDDEN_INPUT or not input_problems:  # else a hidden layer may take its few bits
+            draft.violations += [*bad, *input_problems]
+            return INPUT
+    bad += _input_value(network, block, first)
     draft.violations += [*bad, *window_problems(block, windows)]
     if block.area > 1:
         height, width = block.map.out_shape[1:] if len(block.map.out_shape) == 3 else (1, 1)
@@ -213,9 +209,12 @@ def _input_layer(block: Block) -> list[Violation]:
         *window_problems(block, INPUT),
     ]
     side = max(block.map.weight.shape[2:])
-    most = next((n for k, n in INPUT_FILTERS[channels].items() if k >= side), 0)
+    most = next((n for k, n in INPUT_FILTERS[channels].items() if k >= side), filters)  # beyond 7 x 7: said above
     if filters > most:
         bad.append(Violation(block.node, f"filters of {side} x {side} behind the input", filters, most, "Use fewer"))
+    if block.area > 1:
+        remedy = "Put it behind a second convolution, or count events up to 15 (Input high=15)"
+        bad.append(Violation(block.name, "global average behind the input convolution", block.area, 1, remedy))
     return bad
 
 

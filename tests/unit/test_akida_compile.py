@@ -168,6 +168,34 @@ def test_separable_and_depthwise_convolutions():
     assert not certify(compile_network(together, "akida2"), frames(together).reshape(1, 5, -1)).mismatches
 
 
+def test_layers_behind_an_image_of_one_pixel():
+    """A kernel that covers its image is a matrix, and what follows may be a convolution all the same."""
+    rng = np.random.default_rng(10)
+    layers = (
+        ir.Conv2d(whole(rng, 6, 2, 5, 5)), ir.QuantisedReLU(64.0, 15),
+        ir.Conv2d(whole(rng, 4, 6, 1, 1)), ir.QuantisedReLU(512.0, 15),
+    )  # fmt: skip
+    for chip in CHIPS:
+        program = same_as_reference(chain(2, 5, *layers), chip)
+        assert [p.kind for p in program.projections] == ["dense"] * 3
+
+
+def test_few_bits_of_one_channel_need_no_input_convolution():
+    rng = np.random.default_rng(11)
+    conv, relu = ir.Conv2d(whole(rng, 4, 1, 1, 1)), ir.QuantisedReLU(8.0, 15)
+    pool = ir.MaxPool2d(2, 1)  # an input convolution has none every pixel
+    for chip in CHIPS:
+        program = same_as_reference(chain(1, 6, conv, relu, high=255), chip)
+        assert program.projections[0].weight_q.shape[2:] == (3, 3)  # it has no 1 x 1 either
+        same_as_reference(chain(1, 6, conv, relu, pool), chip)
+        with pytest.raises(DoesNotFit, match="max-pool behind a layer InputConv"):
+            compile_network(chain(1, 6, conv, relu, pool, high=255), chip)
+    pooled = (ir.Conv2d(whole(rng, 4, 1, 3, 3), padding=1), ir.AvgPool2d(8, 8), ir.QuantisedReLU(2.0, 15))
+    same_as_reference(chain(1, 8, *pooled), "akida1")
+    with pytest.raises(DoesNotFit, match="global average behind the input convolution"):
+        compile_network(chain(1, 8, *pooled, high=255), "akida1")
+
+
 def test_dilation_is_written_out():
     rng = np.random.default_rng(9)
     conv = ir.Conv2d(whole(rng, 4, 2, 3, 3), padding=2, dilation=2)
@@ -233,6 +261,8 @@ def test_a_pool_out_of_place_and_a_layer_without_weights():
         ((ir.MaxPool2d(2, 2), conv, relu), "must stand right behind"),
         ((conv, ir.MaxPool2d(2, 2), relu, ir.MaxPool2d(2, 2)), "one max-pool"),
         ((ir.Scale(2.0), relu), "nothing with weights"),
+        ((conv, ir.MaxPool2d(2, 2)), "must stand right behind"),
+        ((ir.Conv2d(whole(rng, 2, 2, 8, 8)), ir.MaxPool2d(2, 1, 1), relu), "one value to choose from"),
     ):
         with pytest.raises(UnsupportedNode, match=word):
             compile_network(chain(2, 8, *layers), "akida1")
