@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import neuro
+from neuro.report import si
 from neuro.train.config import load_config
 
 OUT = Path(sys.argv[1] if len(sys.argv) > 1 else "runs/example04")
@@ -23,11 +24,11 @@ def main() -> dict[str, float | None]:
         if not chip.fits:
             print(f"{name}: does not fit. {chip.violations[0]['message']}")
             continue
-        energy, time = chip.energy_j["nominal"], chip.latency_s["nominal"]
         print(
             f"{name}: {chip.accuracy:.3f}, certificate {chip.matches['status']} "
             f"({chip.matches['mismatches']} of {chip.matches['compared']} values differ), "
-            f"events {energy * 1e6:.2f} uJ, {time * 1e3:.3g} ms ({chip.estimate['regime']})"
+            f"events {si(chip.energy_j['nominal'], 'J')}, {si(chip.latency_s['nominal'], 's')} "
+            f"({chip.estimate['regime']})"
         )
     return {"float": report.float_accuracy, **{name: chip.accuracy for name, chip in report.chips.items()}}
 
