@@ -8,7 +8,7 @@ delayed so that all arrives together, as `neuro.hardware.timing` says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +22,14 @@ from neuro.hardware.target import Target
 from neuro.hardware.timing import Link, skews
 from neuro.hardware.trace import Trace
 from neuro.hardware.truenorth.bank import OVERFLOW
-from neuro.hardware.truenorth.cores import Core, Packer, fed, settle
+from neuro.hardware.truenorth.cores import Core, Packer, fed, lines_of, settle
 from neuro.hardware.truenorth.image import Layout, arrange, write
 from neuro.hardware.truenorth.layers import Notes, gather, group_of, wish_of
 from neuro.hardware.truenorth.logical import Group
 from neuro.hardware.truenorth.plain import ORACLE
 from neuro.hardware.truenorth.registers import BETA, CHIP
 from neuro.hardware.truenorth.relays import pass_on
+from neuro.hardware.truenorth.split import split
 from neuro.ir import Network
 
 IntArray = NDArray[np.int64]
@@ -110,8 +111,13 @@ def compile_network(
     _refuse(network, options)
     lowered = lower(network)
     relayed: frozenset[str] = frozenset()
+    divided: frozenset[str] = frozenset()
     while True:
-        attempt = _attempt(network, lowered, options, relayed)
+        attempt = _attempt(network, lowered, options, relayed, divided)
+        wide = {v.node for v in attempt.notes.wide} - divided
+        if options.split_fan_in and wide:
+            divided |= wide
+            continue
         more = attempt.crowded - relayed
         if attempt.settled or not more:
             break
@@ -151,9 +157,11 @@ class _Attempt:
     notes: Notes
 
 
-def _attempt(network: Network, lowered: Lowered, options: Options, relayed: frozenset[str]) -> _Attempt:
+def _attempt(
+    network: Network, lowered: Lowered, options: Options, relayed: frozenset[str], divided: frozenset[str]
+) -> _Attempt:
     notes = Notes()
-    skew = skews(lowered.populations, _links(lowered, relayed))
+    skew = skews(lowered.populations, _links(lowered, relayed, divided))
     groups: list[Group | None] = []
     unit: dict[str, float] = {}
     depth = skew[lowered.output]
@@ -168,6 +176,10 @@ def _attempt(network: Network, lowered: Lowered, options: Options, relayed: froz
         groups.append(group)
         unit[name] = float(np.median(units))
     names, taken = list(lowered.populations), set(lowered.populations) | set(network.nodes)
+    for g, name in enumerate(lowered.populations):
+        if name in divided:
+            _divide(groups, names, skew, g, taken, notes)
+    notes.violations.extend(v for v in notes.wide if v.node not in divided)
     longest = CHIP.limit("delay_steps")
     for g, name in enumerate(lowered.populations):
         if name in relayed:
@@ -211,15 +223,40 @@ def _named(
         skew[group.name] = skew[names[g]] + ticks
 
 
-def _links(lowered: Lowered, relayed: frozenset[str]) -> list[Link]:
-    """Constraints on the skews; a relay takes one more tick of whatever leaves its population."""
+def _links(lowered: Lowered, relayed: frozenset[str], divided: frozenset[str]) -> list[Link]:
+    """Constraints on the skews; a relay takes one more tick of whatever leaves its population, and parts one of
+    whatever enters theirs."""
     links = []
     for s in lowered.synapses:
         used = s.map.weight != 0
         if used.any():
             least = int(np.broadcast_to(s.map.delay, used.shape)[used].min())
-            links.append(Link(s.source, s.target, least - (s.source in relayed and not s.feedback), s.feedback))
+            taken = (s.source in relayed) + (s.target in divided)
+            links.append(Link(s.source, s.target, least - (0 if s.feedback else taken), s.feedback))
     return links
+
+
+def _divide(
+    groups: list[Group | None], names: list[str], skew: dict[str, int], g: int, taken: set[str], notes: Notes
+) -> None:
+    """Put parts between a group and its inputs; what they take of the delay is on the skews already."""
+    group, name = groups[g], f"{names[g]}:parts"
+    assert group is not None
+    while name in taken:
+        name += "'"
+    taken.add(name)
+    if (group.wires.delay < 2).any():
+        notes.substitutions.append(f"'{names[g]}': a loop has no tick to spare for parts of its inputs: one tick late")
+    wires = replace(group.wires, delay=np.maximum(group.wires.delay - 1, 1))
+    found = split(replace(group, wires=wires), len(groups), lines_of(wires).of_wire, name, _size()[0])
+    groups[g] = found.whole
+    notes.substitutions.append(
+        f"'{names[g]}': its neurons have more inputs than a core has axons; {found.parts.size} neurons add up parts of "
+        f"them and pass them on in lumps of up to {int(found.lump.max())} steps of its weights, one per tick and part"
+    )
+    groups.append(found.parts)
+    names.append(name)
+    skew[name] = skew[names[g]] - 1
 
 
 def _too_many(cores: list[list[Core]], names: list[str], limit: int) -> Violation:
@@ -313,6 +350,5 @@ TARGET = Target(
     run=_run,
     supports=SUPPORTS,
     oracles={"plain": ORACLE},
-    exporters=("ranc",),
     refuses=REFUSES,
 )

@@ -42,8 +42,9 @@ DIGITS = 7  # of the largest weight of a neuron; what float32 leaves
 
 @dataclass(frozen=True, eq=False)
 class Notes:
-    """What is said about a network on its way, filled by everybody."""
+    """What is said about a network on its way, filled by everybody. wide: too many inputs, unless they are split."""
 
+    wide: list[Violation] = field(default_factory=list)
     substitutions: list[str] = field(default_factory=list)
     violations: list[Violation] = field(default_factory=list)
     budget: list[QuantisationError] = field(default_factory=list)
@@ -148,7 +149,8 @@ def wish_of(network: Network, name: str, biases: tuple[Bias, ...], skew: int, no
 def group_of(
     network: Network, name: str, reals: Reals, wish: Wish, ticks: int | None, notes: Notes
 ) -> tuple[Group, Array]:
-    """A population in integers, and reals per integer of each neuron."""
+    """A population in integers, and reals per integer of each neuron. Neurons with more inputs than a core has axons
+    are noted in ``notes.wide``."""
     n = wish.threshold.size
     fitted, whole = _fit(reals, wish)
     shaped, whole = _shape(name, reals, wish, fitted, whole, notes)
@@ -234,7 +236,7 @@ def _shape(
             whole[own] = [fitted[j].whole[x] for x in tidy[own].tolist()]
     wide = np.flatnonzero(axons > most)
     if wide.size:
-        notes.violations.append(
+        notes.wide.append(
             Violation(
                 name,
                 "axons that one neuron needs for its inputs",

@@ -200,7 +200,7 @@ def test_relays_keep_time(build, monkeypatch):
     rng = np.random.default_rng(9)
     network = build(rng)
     whole = compiler._attempt
-    monkeypatch.setattr(compiler, "_attempt", lambda n, low, o, _: whole(n, low, o, frozenset("abc")))
+    monkeypatch.setattr(compiler, "_attempt", lambda n, low, o, _, d: whole(n, low, o, frozenset("abc"), d))
     program = compile_network(network, "truenorth", strict=True, max_steps=STEPS)
     assert "a+1" in program.populations
     assert_same(network, program, events(rng, network))
@@ -242,6 +242,30 @@ def test_too_many_inputs_and_fewer():
     for network in (make(weight[:, :128]), make(weight[:1, :256].repeat(20, axis=0))):
         program = compile_network(network, "truenorth", strict=True, max_steps=STEPS)
         assert_same(network, program, events(rng, network))
+
+
+def test_parts_of_many_inputs():
+    """split_fan_in: listed, refused by strict, image == projections, and rates near those of the float network."""
+    rng = np.random.default_rng(14)
+    weight = rng.choice([-0.25, 0.25], (12, 900), p=[0.45, 0.55])
+    nodes = {"in": Input((900,)), "w": Linear(weight), "a": IF(np.full(12, 2.0), reset="subtract")}
+    nodes |= {"l": Linear(trinary(rng, 6, 12, share=1)), "b": IF(np.full(6, 0.5)), "out": Output()}
+    network = chain(nodes, 1e-3)
+    program = compile_network(network, "truenorth", max_steps=STEPS, split_fan_in=True)
+    assert "lumps" in program.substitutions[0]
+    dense = events(rng, network, share=0.04)
+    sent, v = logical.simulate(program, dense)
+    trace = simulate(program, dense, probes=(("a", "v"),))
+    for name in ("a:parts", "a", "b"):
+        assert not differences(name, trace.spikes[name], sent[name].astype(np.uint8))
+    assert not differences("V", trace.probes["a", "v"], v["a"].astype(np.int32))
+    theirs = reference.run(network, dense).spikes["a"].sum(axis=(0, 1))
+    ours = trace.spikes["a"].sum(axis=(0, 1))
+    assert theirs.sum() > 30
+    assert abs(int(ours.sum()) - int(theirs.sum())) < 0.25 * theirs.sum()
+    assert certify(program, dense).passed
+    with pytest.raises(PrecisionLoss):
+        compile_network(network, "truenorth", max_steps=STEPS, split_fan_in=True, strict=True)
 
 
 def test_every_violation_at_once():
