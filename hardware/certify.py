@@ -103,7 +103,9 @@ class _Comparison:
         ours = {key: trace.probes[key][:, 0] for key in probes}
         ours |= {(p, SPIKES): trace.spikes[p][:, 0].astype(np.int32) for p in self.populations}
         where: list[tuple[int, int, Mismatch]] = []
-        for rank, key in enumerate(sorted(theirs, key=lambda k: (self.populations.index(k[0]), k[1] == SPIKES, k[1]))):
+        order = {name: k for k, name in enumerate(self.populations)}  # what projections say comes last
+        ranked = sorted(theirs, key=lambda k: (order.get(k[0], len(order)), k[0], k[1] == SPIKES, k[1]))
+        for rank, key in enumerate(ranked):
             mine, other = ours[key], theirs[key]
             if mine.shape != other.shape:
                 raise OracleError(f"{key[1]} of '{key[0]}' has shape {mine.shape} here and {other.shape} there")

@@ -75,11 +75,12 @@ def check_dense(program: Program, dense: NDArray[Any]) -> None:
 
 def _probe_problems(program: Program, probes: Iterable[object]) -> list[str]:
     names = [n for n, p in program.populations.items() if p.model != "input"]
+    named = {*names, *(p.name for p in program.projections)}  # a projection that learns has a state too
     bad = []
     for probe in probes:
         if not (isinstance(probe, tuple) and len(probe) == 2 and all(isinstance(part, str) for part in probe)):
             bad.append(f"a probe is a pair (population, variable), got {probe!r}")
-        elif probe[0] not in names:
+        elif probe[0] not in named:
             bad.append(f"no population '{probe[0]}' with a state to probe. {did_you_mean(probe[0], names)}")
     return bad
 
@@ -198,7 +199,8 @@ def _bytes_per_sample(program: Program, steps: int, probes: tuple[Any, ...], rec
     per_step = 2 * sizes[program.input]
     if record_spikes:
         per_step += sum(sizes.values())
-    per_step += 4 * sum(sizes[name] for name, _ in probes)
+    weights = {p.name: p.weight_q.size for p in program.projections}
+    per_step += 4 * sum(sizes.get(name, weights.get(name, 0)) for name, _ in probes)
     per_step += 8 * len(Counters.NAMES) * program.placement.cores
     return (steps + program.depth) * per_step + 1
 

@@ -111,6 +111,9 @@ def manifest(program: Program, graph: LavaGraph) -> dict[str, Any]:
             }
             for p in program.populations.values()
         ],
+        "learning": [
+            {"projection": s.projection, "process": s.name} for s in graph.synapses if s.kind == "LearningDense"
+        ],
         "notes": list(graph.notes),
     }
 

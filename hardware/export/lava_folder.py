@@ -29,6 +29,7 @@ STATES: dict[str, tuple[str, ...]] = {
     "sigma_delta": ("sigma", "act", "residue", "error", "s"),
     **dict.fromkeys(("rf", "rf_iz"), ("real", "imag", "s")),
 }
+LEARNED = ("weights", "x1", "y1")  # of a process that learns
 Log = NDArray[np.int32]  # [steps, k, n], the k variables of one process
 Values = dict[tuple[str, str], NDArray[np.int32]]  # (population, variable) -> [steps, batch, n]
 
@@ -75,6 +76,15 @@ class LavaFolder:
     def processes(self) -> list[str]:
         """All processes with neurons."""
         return [q for parts in self.populations.values() for q in parts]
+
+    @property
+    def learning(self) -> dict[str, str]:
+        """Process that learns -> our projection."""
+        return {entry["process"]: entry["projection"] for entry in self.manifest.get("learning", [])}
+
+    def gather_learned(self, logs: Mapping[str, Mapping[str, NDArray[np.int32]]]) -> dict[tuple[str, str], Log]:
+        """What the processes that learn have logged, by (projection, variable)."""
+        return {(self.learning[q], name): values for q, table in logs.items() for name, values in table.items()}
 
     def gather(self, logs: Mapping[str, Log]) -> dict[tuple[str, str], Log]:
         """Process logs as (population, variable) -> int32[steps, n] in our order of neurons."""

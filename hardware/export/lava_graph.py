@@ -37,6 +37,8 @@ from neuro.hardware.export.lava_limits import (
     truncated,
     why_not_conv,
 )
+from neuro.hardware.loihi2 import learning
+from neuro.hardware.loihi2.learning import learns
 from neuro.hardware.program import Population, Program, Projection
 
 IntArray = NDArray[np.int64]
@@ -73,7 +75,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Synapses:
-    """One Lava connection process. kind: Dense, DelayDense, Sparse, DelaySparse or Conv.
+    """One Lava connection process. kind: Dense, DelayDense, LearningDense, Sparse, DelaySparse or Conv.
 
     sources: parts whose spikes are added at its input; more than one only if they are padded to one size.
     arrays: what the process takes, in Lava's orientation. options: its integer keyword arguments. port: the name of
@@ -91,8 +93,8 @@ class Synapses:
 
     @property
     def live(self) -> bool:
-        """Whether any weight is not zero. A Conv is always kept."""
-        return self.kind == "Conv" or bool(self.arrays["weights"].any())
+        """Whether any weight is not zero, or may come to be. A Conv is always kept."""
+        return self.kind in ("Conv", "LearningDense") or bool(self.arrays["weights"].any())
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,6 +136,9 @@ def lower(program: Program, registers: bool = True) -> LavaGraph:
             continue
         if projection.kind == "conv":
             notes.append(f"'{projection.name}' is written as Sparse: {why_not_conv(program, projection)}")
+        if learns(projection):
+            synapses.append(_learning(projection, sources[0], targets[0], _unique(projection.name, taken)))
+            continue
         for entries in _entries(program, projection):
             for block in _blocks(projection, entries, sources, targets, taken):
                 (synapses if block.live else empty).append(block)
@@ -228,6 +233,19 @@ def conv_entries(
     keep = inside & (weight != 0)
     row, col, weight = (np.broadcast_to(a, keep.shape)[keep] for a in (row, col, weight))
     return row.astype(np.int64), col.astype(np.int64), weight.astype(np.int64)
+
+
+def _learning(projection: Projection, source: Part, target: Part, name: str) -> Synapses:
+    """A plastic matrix, between whole populations (`lava_limits.check`)."""
+    options: dict[str, int | tuple[int, ...]] = {
+        "weight_exp": scalar(projection, "weight_exp", 0),
+        "num_weight_bits": scalar(projection, "num_weight_bits", 8),
+        "sign_mode": sign_mode_of(projection),
+        "shape": (target.size, source.size),
+    }
+    options |= {n: scalar(projection, n, 0) for n in learning.RANGES}
+    arrays = {"weights": projection.weight_q}
+    return Synapses(name, projection.name, "LearningDense", (source.name,), target.name, arrays, options)
 
 
 # Splitting

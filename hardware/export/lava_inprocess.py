@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.errors import OracleError
-from neuro.hardware.export.lava_folder import VARIABLES, LavaFolder, Log, Values, load_folder, padded
+from neuro.hardware.export.lava_folder import LEARNED, VARIABLES, LavaFolder, Log, Values, load_folder, padded
 from neuro.hardware.export.lava_shim import import_lava
 from neuro.hardware.program import Program
 
@@ -72,10 +72,14 @@ class Compiled:
     queues: Sequence[_Queue]
 
     def run(
-        self, data: Mapping[str, NDArray[Any]], variables: Mapping[str, tuple[str, ...]] | None = None
+        self,
+        data: Mapping[str, NDArray[Any]],
+        variables: Mapping[str, tuple[str, ...]] | None = None,
+        learned: Mapping[str, dict[str, NDArray[np.int32]]] | None = None,
     ) -> dict[str, Log]:
         """One run from zero state. data: source process -> [..., steps]. Returns of every process with neurons its
-        ``variables``, by default u, v, s of each that has an input a_in."""
+        ``variables``, by default u, v, s of each that has an input a_in. learned: process that learns -> a table to be
+        filled with its `LEARNED` [steps, n]."""
         models = {name: builder.build() for name, builder in self.builders.items()}
         for queue in self.queues:
             queue.message = None
@@ -106,6 +110,13 @@ class Compiled:
                 model.run_spk()
             for queue in self.queues:
                 queue.message = None  # what the third pass sent was received in the second
+            for name, table in (learned or {}).items():
+                model = models[name]
+                if model.lrn_guard():
+                    model.run_lrn()
+                for variable in LEARNED:
+                    values = np.asarray(getattr(model, variable)).ravel()
+                    table.setdefault(variable, np.zeros((steps, values.size), np.int32))[t] = values
             for name, known in variables.items():
                 for k, variable in enumerate(known):
                     log = sent[name].pop() if variable == "s" else getattr(models[name], variable)
@@ -171,8 +182,10 @@ class InProcess:
         samples = padded(dense, self.folder.inputs, self.folder.depth, self.folder.low_high)
         runs = []
         for k in range(samples.shape[1]):
-            logs = self.compiled.run(self.folder.module.source_data(samples[:, k]), self.folder.variables)
-            runs.append(self.folder.gather(logs))
+            learned: dict[str, dict[str, NDArray[np.int32]]] = {name: {} for name in self.folder.learning}
+            data = self.folder.module.source_data(samples[:, k])
+            logs = self.compiled.run(data, self.folder.variables, learned)
+            runs.append(self.folder.gather(logs) | self.folder.gather_learned(learned))
         return {key: np.stack([r[key] for r in runs], axis=1) for key in runs[0]}
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.errors import DoesNotFit, UnsupportedNode, Violation
+from neuro.hardware.loihi2.learning import learns
 from neuro.hardware.loihi2.models import graded
 from neuro.hardware.program import Population, Program, Projection
 
@@ -126,6 +127,8 @@ def check(program: Program, registers: bool) -> None:
     if unknown:
         raise UnsupportedNode("this program cannot be written for Lava", unknown)
     bad: list[Violation] = []
+    for projection in program.projections:
+        bad += _bad_learning(program, projection) if learns(projection) else []
     for population in program.populations.values():
         if population.model != "input":
             bad += _bad_registers(population) if registers else _bad_threshold(population)
@@ -197,6 +200,20 @@ def _bad_synapses(projection: Projection, registers: bool) -> list[Violation]:
             bad.append(
                 Violation(projection.name, "synapses between one pair", double + 1, 1, "Put them in two projections.")
             )
+    return bad
+
+
+def _bad_learning(program: Program, projection: Projection) -> list[Violation]:
+    """Lava's learning connection sees one whole process at either end."""
+    bad = []
+    images = {end for p in program.projections if p.kind == "conv" for end in (p.source, p.target)}
+    for end in (projection.source, projection.target):
+        if heterogeneous(program.populations[end]):
+            bad.append(Violation(projection.name, f"kinds of neurons in '{end}'", "several", 1, "Give them one kind."))
+        if end in images:
+            bad.append(Violation(projection.name, f"'{end}', next to a convolution", "an image", "a vector", "Relay it."))
+    if not scalar(projection, "pre_mantissa", 0) and not scalar(projection, "post_mantissa", 0):
+        bad.append(Violation(projection.name, "products of its rule", 0, "1 or 2", "Give pre or post a mantissa."))
     return bad
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from neuro.hardware.export.lava_graph import PROCESS, LavaGraph, Part, Synapses
 from neuro.hardware.export.lava_limits import SIGN_NAMES
 from neuro.hardware.export.lava_shim import VERSION
+from neuro.hardware.loihi2.learning import FRACTION, THOUSANDTHS
 from neuro.hardware.loihi2.models import input_range
 from neuro.hardware.program import Program
 
@@ -184,8 +185,10 @@ def module_text(program: Program, graph: LavaGraph) -> str:
     lines = []
     if "Conv" in kinds:
         lines.append("from lava.proc.conv.process import Conv")
-    if dense := sorted(kinds & {"Dense", "DelayDense"}):
+    if dense := sorted(kinds & {"Dense", "DelayDense", "LearningDense"}):
         lines.append(f"from lava.proc.dense.process import {', '.join(dense)}")
+    if "LearningDense" in kinds:
+        lines.insert(0, "from lava.magma.core.learning.learning_rule import Loihi2FLearningRule")
     lines.append("from lava.proc.io.source import RingBuffer")
     used = {PROCESS[p.model] for p in graph.parts if p.model != "input"}
     if any(p.model == "sigma_delta" for p in graph.parts):
@@ -295,10 +298,35 @@ def _synapse_lines(synapses: Synapses, shapes: dict[str, tuple[int, ...]]) -> li
         lines += [f'p["{name}"] = {synapses.kind}(', f'    name="{name}",', f"    weights={weights},"]
         if "delays" in synapses.arrays:
             lines.append(f"    delays={delays},")
-        lines += [f"    {scale},", ")"]
+        lines.append(f"    {scale},")
+        if synapses.kind == "LearningDense":
+            lines += _rule_lines(synapses)
+        lines.append(")")
     for source in synapses.sources:
         flat = ".flatten()" if synapses.kind != "Conv" and len(shapes[source]) > 1 else ""
         lines.append(f'p["{source}"].s_out{flat}.connect(p["{name}"].s_in)')
+    if synapses.kind == "LearningDense":
+        lines.append(f'p["{synapses.target}"].s_out.connect(p["{name}"].s_in_bap)')
     image = f".reshape({target_shape})" if synapses.kind != "Conv" and len(target_shape) > 1 else ""
     lines += [f'p["{name}"].a_out{image}.connect(p["{synapses.target}"].{synapses.port})', ""]
     return lines
+
+
+def _rule_lines(synapses: Synapses) -> list[str]:
+    """The learning rule of a LearningDense. Its seed is given: Lava's own default is a random one."""
+    q = {name: int(value) for name, value in synapses.options.items() if isinstance(value, int)}
+    products = [
+        f"({q[f'{name}_mantissa']}) * 2 ^ {q[f'{name}_exponent']} * {factors}"
+        for name, factors in (("pre", "x0 * y1"), ("post", "y0 * x1"))
+        if q[f"{name}_mantissa"]
+    ]
+    traces = [
+        f"{n}_impulse={q[f'{n}_impulse']} / {FRACTION}, {n}_tau={q[f'{n}_tau']} / {THOUSANDTHS}," for n in ("x1", "y1")
+    ]
+    return [
+        "    learning_rule=Loihi2FLearningRule(",
+        f'        dw="{" + ".join(products)}",',
+        *(f"        {line}" for line in traces),
+        f"        t_epoch={q['t_epoch']}, rng_seed={q['rng_seed']},",
+        "    ),",
+    ]

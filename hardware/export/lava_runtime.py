@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 import neuro
 from neuro.errors import OracleError
-from neuro.hardware.export.lava_folder import LavaFolder, Values, load_folder, padded
+from neuro.hardware.export.lava_folder import LEARNED, LavaFolder, Values, load_folder, padded
 from neuro.hardware.export.lava_shim import VERSION, available, import_lava
 from neuro.hardware.program import Program
 
@@ -94,12 +94,31 @@ def run_lava(
         padded(dense, folder.inputs, folder.depth, folder.low_high)  # complain here rather than in the worker
         dtype = np.uint8 if folder.low_high == (0, 1) else np.int32
         flat = np.asarray(dense, dtype).reshape(*np.shape(dense)[:2], -1)
+        if folder.learning and flat.shape[1] > 1:
+            return _one_by_one(path, flat, timeout_s, visit, began)
         np.save(job / "dense.npy", flat, allow_pickle=False)
         (job / "job.json").write_text(json.dumps({"folder": str(path)}), encoding="utf-8")
         result = _run(job, timeout_s)
         values = _collect(job, folder, int(result["steps"]), int(result["samples"]), visit)
     total = time.perf_counter() - began
     return LavaRun(values, float(result["startup_s"]), float(result["run_s"]), total)
+
+
+def _one_by_one(
+    path: Path, dense: NDArray[Any], timeout_s: float, visit: Callable[[int, Sample], None] | None, began: float
+) -> LavaRun:
+    """A run of Lava for each sample: what it has learned and drawn cannot be taken back between samples."""
+    runs, samples = [], []
+    for k in range(dense.shape[1]):
+        runs.append(run_lava(path, dense[:, k : k + 1], timeout_s))
+        sample = {key: values[:, 0] for key, values in runs[-1].values.items()}
+        if visit is None:
+            samples.append(sample)
+        else:
+            visit(k, sample)
+    values = {key: np.stack([s[key] for s in samples], axis=1) for key in samples[0]} if samples else {}
+    startup, run = sum(r.startup_s for r in runs), sum(r.run_s for r in runs)
+    return LavaRun(values, startup, run, time.perf_counter() - began)
 
 
 def _run(job: Path, timeout_s: float) -> dict[str, Any]:
@@ -135,6 +154,12 @@ def _collect(
     for k in range(batch):
         span = slice(k * steps, (k + 1) * steps)
         sample = folder.gather({name: log[span] for name, log in logs.items()})
+        sample |= folder.gather_learned(
+            {
+                name: {v: np.load(job / f"{name}.{v}.npy", mmap_mode="r", allow_pickle=False) for v in LEARNED}
+                for name in folder.learning
+            }
+        )
         if visit is None:
             samples.append(sample)
         else:

@@ -1,10 +1,11 @@
 """The process that runs an exported folder in Lava's runtime. `lava_runtime` starts it: JOB PARENT_PID.
 
 JOB holds job.json and dense.npy; the worker leaves one .npy per process with neurons (int32[steps, k, n], the
-variables of `lava_folder.STATES`), progress and result.json. Everything that computes is Lava's: models are chosen as
-by Loihi2SimCfg(select_tag="fixed_pt"), those of neurons by a subclass of the same model that copies state and messages
-out after each ``run_spk``. Between samples every state variable is set to zero through Lava's own ``Var.set``; a
-LIFReset, whose resets depend on the time, is told the time since its sample began.
+variables of `lava_folder.STATES`), weights and traces of those that learn, progress and result.json. Everything that
+computes is Lava's: models are chosen as by Loihi2SimCfg(select_tag="fixed_pt"), those of neurons by a subclass of the
+same model that copies state and messages out after each ``run_spk``. Between samples every state variable is set to
+zero through Lava's own ``Var.set``; a LIFReset,
+whose resets depend on the time, is told the time since its sample began.
 
 Nothing survives its parent. The worker asks four times a second whether its parent is still the one that
 started it; everything it forks asks the kernel to be killed with it (and watches too, where there is no such
@@ -116,6 +117,29 @@ def _recorder(model: Any, logs: dict[int, Any], variables: dict[int, tuple[str, 
     return Recorded
 
 
+def _learner(logs: dict[int, dict[str, Any]]) -> type:
+    """Lava's learning connection, copying weights and traces out after each step, the learning phase included."""
+    from lava.proc.dense.models import PyLearningDenseModelBitApproximate
+
+    class Recorded(PyLearningDenseModelBitApproximate):  # type: ignore[misc]  # lava has no types
+        model_id: int
+        time_step: int
+
+        def run_spk(self) -> None:
+            super().run_spk()
+            self.copy_out()
+
+        def run_lrn(self) -> None:
+            super().run_lrn()
+            self.copy_out()
+
+        def copy_out(self) -> None:
+            for variable, log in logs[self.model_id].items():
+                log[self.time_step - 1] = np.asarray(getattr(self, variable)).ravel()
+
+    return Recorded
+
+
 def _models() -> dict[Any, Any]:
     """Lava's process -> its fixed-point model, as Loihi2SimCfg(select_tag="fixed_pt") picks it; laws compare them
     with what the in-process oracle lets Lava's compiler pick."""
@@ -169,6 +193,16 @@ def _zero(processes: dict[str, Any]) -> None:
                 variable.set(np.zeros(variable.shape, np.int32))
 
 
+def _learned_logs(job: Path, name: str, process: Any, steps: int) -> dict[str, Any]:
+    from neuro.hardware.export.lava_folder import LEARNED
+
+    sizes = {variable: int(np.prod(getattr(process, variable).shape)) for variable in LEARNED}
+    return {
+        variable: np.lib.format.open_memmap(job / f"{name}.{variable}.npy", "w+", np.int32, (steps, size))
+        for variable, size in sizes.items()
+    }
+
+
 def work(job: Path) -> None:
     """Run all samples of a job one after the other."""
     from neuro.hardware.export.lava_folder import load_folder, padded
@@ -196,6 +230,14 @@ def work(job: Path) -> None:
         variables[processes[name].id] = known
     used = {type(processes[name]) for name in folder.variables}
     recorded = {p: _recorder(m, logs, variables, steps) for p, m in _models().items() if p in used}
+    if folder.learning:
+        if batch > 1:
+            raise ValueError("Lava's random numbers go on from sample to sample: run one at a time")
+        from lava.proc.dense.process import LearningDense
+
+        recorded[LearningDense] = _learner(
+            {processes[name].id: _learned_logs(job, name, processes[name], steps) for name in folder.learning}
+        )
     config = Loihi2SimCfg(select_tag="fixed_pt", exception_proc_model_map=recorded)
     first = next(iter(processes.values()))
     busy = threading.Event()

@@ -18,7 +18,8 @@ The other models, whose arithmetic is in neurons.py, take integers, scalar or on
 "li" is a readout, LIF with a threshold nothing reaches. Those of `GRADED` send integers, the others 0 and 1.
 
 Projections, all one step late. num_message_bits: 0 or absent, anything but 0 that is sent counts as 1; else what is
-sent multiplies the weight. port: 1 for the imaginary input of "rf" and "rf_iz", 0 or absent for any other.
+sent multiplies the weight. port: 1 for the imaginary input of "rf" and "rf_iz", 0 or absent for any other. t_epoch
+and the rest of `learning.RANGES`: a "dense" one that learns.
 
     "dense"   weight_q [out, in]; weight_exp, num_weight_bits 1..8, sign_mode (1 mixed, 2 excitatory,
               3 inhibitory, 0 guessed from the matrix as Lava does); delay_steps [out, in] or absent
@@ -38,7 +39,9 @@ import numpy as np
 
 from neuro.errors import SimulationError
 from neuro.extend import did_you_mean
-from neuro.hardware.loihi2.models import INT32, MODELS, ONE_FOR_ALL, RESONATORS
+from neuro.hardware.loihi2 import learning
+from neuro.hardware.loihi2.learning import learns
+from neuro.hardware.loihi2.models import INT32, MODELS, ONE_FOR_ALL, RESONATORS, graded
 from neuro.hardware.loihi2.synapses import conv_shape
 from neuro.hardware.program import Population, Program, Projection
 from neuro.ir import READOUTS
@@ -125,6 +128,9 @@ def _projection(program: Program, projection: Projection) -> Iterator[str]:
         if ends[1].model == "input":
             yield "ends in an input, which takes no synapses"
         yield from _common(projection, ends[1])
+        if learns(projection):
+            yield from learning.problems(projection)
+            yield from (f"'{e.name}' sends graded messages, which cannot teach" for e in ends if graded(e))
         yield from KINDS[projection.kind](projection, *ends)
 
 

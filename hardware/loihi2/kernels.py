@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from neuro.errors import SimulationError
 from neuro.extend import did_you_mean
+from neuro.hardware.loihi2 import learning
 from neuro.hardware.loihi2.delivery import deliver, deliver_graded
 from neuro.hardware.loihi2.layers import CHIP
 from neuro.hardware.loihi2.models import VARIABLES, input_range
@@ -43,7 +44,8 @@ from neuro.hardware.loihi2.neurons import (
     update_sigma_delta,
     update_ternary,
 )
-from neuro.hardware.loihi2.packed import Packed, names_of, pack
+from neuro.hardware.loihi2.packed import OTHER, PLASTIC, Packed, names_of, pack, plastic_of
+from neuro.hardware.loihi2.plastic import Learned, deliver_plastic, learn, learned_of, reset, write_learned
 from neuro.hardware.program import Program
 from neuro.hardware.trace import Counters, Trace
 from neuro.jit import kernel, piece
@@ -139,6 +141,7 @@ class Work(NamedTuple):
     those of population p in step t are events[start[p, t]:stop[p, t]]. payload: what they carry, of populations that
     send anything but 0 and 1. u, v, w, x: state; a, b: what arrives, b at the imaginary port; part, wide: sums on
     their way; sent: messages of a step; one entry per neuron (w, x, b, wide, sent: none where nobody needs them).
+    learned: plastic weights and traces.
     fired: one byte per neuron, whole blocks of 64 per population, and flags the same memory as words."""
 
     start: Int64
@@ -156,6 +159,7 @@ class Work(NamedTuple):
     wide: Int64
     fired: Bytes
     flags: Words
+    learned: Learned
 
 
 class Out(NamedTuple):
@@ -163,11 +167,14 @@ class Out(NamedTuple):
     or -1. messages: [steps, batch, neurons], what graded populations send, from column[p] on.
 
     spikes: [steps, batch, neurons without inputs], or empty: not recorded. probes: [steps, batch, columns].
+    learned: [3, plastic projections], as columns. draws: random numbers of each, see `learning.draws`.
     scores: [batch, n]. booked: [4, batch, steps, cores], synops, spikes, packets, hops. injected: [batch, steps].
     """
 
     columns: Int64
     column: Int64
+    learned: Int64
+    draws: Int64
     spikes: Bytes
     messages: Int32
     probes: Int32
@@ -238,6 +245,19 @@ def arrive_graded(net: Packed, work: Work, arc: int, lo: int, hi: int, begin: in
         deliver(net, arc, into, work.part, lo, hi, work.events, begin, end)
 
 
+@kernel
+def arrive_plastic(net: Packed, work: Work, out: Out, arc: int, p: int, t: int, b: int, brings: bool) -> None:
+    """What a plastic arc brings in step t of population p, then what step t - 1 has taught it."""
+    k, source, then, lo, hi = net.arc_rule[arc], net.arc_source[arc], t - 1, net.first[p], net.first[p + 1]
+    begin, end = work.start[source, then], work.stop[source, then]
+    if brings:
+        deliver_plastic(net.rules, work.learned, k, work.a, lo, hi, work.events, begin, end)
+    post_begin, post_end = work.start[p, then], work.stop[p, then]
+    events, learned = work.events, work.learned
+    learn(net.rules, learned, out.draws, k, t, events, begin, end, events, post_begin, post_end)
+    write_learned(net.rules, learned, k, out.learned[k], out.probes, then, b)
+
+
 @piece
 def simulate_sample(net: Packed, work: Work, out: Out, dense: Words, values: Int32, depth: int, b: int) -> bool:
     """Sample b from rest. dense: [steps, batch, words], laid out as flags; values: [steps, batch, inputs] what a
@@ -248,6 +268,7 @@ def simulate_sample(net: Packed, work: Work, out: Out, dense: Words, values: Int
         u[i], v[i], a[i] = 0, 0, 0
     for i in range(work.w.size):
         work.w[i], work.x[i], work.b[i] = 0, 0, 0
+    reset(net.rules, work.learned)
     used = 0
     for t in range(steps):
         if used + inputs > events.size:
@@ -265,9 +286,12 @@ def simulate_sample(net: Packed, work: Work, out: Out, dense: Words, values: Int
                 lo, hi = net.first[p], net.first[p + 1]
                 for arc in range(net.arc[p], net.arc[p + 1]):
                     source, then = net.arc_source[arc], t - net.arc_lag[arc]
-                    if then >= 0 and work.stop[source, then] > work.start[source, then]:
+                    if net.arc_kind[arc] == PLASTIC:
+                        if then >= 0:
+                            arrive_plastic(net, work, out, arc, p, t, b, True)
+                    elif then >= 0 and work.stop[source, then] > work.start[source, then]:
                         begin, end = work.start[source, then], work.stop[source, then]
-                        if net.arc_graded[arc] + net.arc_port[arc] > 0:
+                        if net.arc_kind[arc] == OTHER:
                             arrive_graded(net, work, arc, lo, hi, begin, end)
                         else:
                             deliver(net, arc, a, work.part, lo, hi, events, begin, end)
@@ -288,6 +312,10 @@ def simulate_sample(net: Packed, work: Work, out: Out, dense: Words, values: Int
                     for e in range(begin, used):
                         work.payload[e] = work.sent[lo + events[e]]
                 settle(net, work, out, p, b, t, begin, used, t - depth)
+        for p in range(net.stage[s], net.stage[s + 1]):
+            for arc in range(net.arc[p], net.arc[p + 1]):
+                if net.arc_kind[arc] == PLASTIC:  # what the last step teaches
+                    arrive_plastic(net, work, out, arc, p, steps, b, False)
     return True
 
 
@@ -313,7 +341,8 @@ def work_of(net: Packed, steps: int, capacity: int) -> Work:
     payload = np.zeros(capacity if net.graded.any() else 0, np.int32)
     flags = np.zeros(8 * int(net.block[-1]), np.uint64)
     events = np.zeros(capacity, np.int32)
-    return Work(start, stop, events, payload, u, v, a, part, w, x, b, sent, wide, flags.view(np.uint8), flags)
+    state = learned_of(net.rules)
+    return Work(start, stop, events, payload, u, v, a, part, w, x, b, sent, wide, flags.view(np.uint8), flags, state)
 
 
 def _simulate(
@@ -385,18 +414,25 @@ def run(
     low, high = input_range(program.populations[program.input])
     _check_dense(dense, program.populations[program.input].size, low, high)
     columns = np.full((len(set(ROW.values())), len(names)), -1, np.int64)
-    width = 0
+    teachable = plastic_of(program)
+    learned = np.full((len(teachable), len(learning.VARIABLES)), -1, np.int64)
+    width, found = 0, {}
     for name, variable in dict.fromkeys(probes):
-        columns[_probe(program, name, variable)] = width
-        width += program.populations[name].size
+        table, at, size = _probe(program, name, variable)
+        (learned if table else columns)[at] = width
+        found[name, variable] = (width, width + size)
+        width += size
     sent = [bool(g) and n != program.input for n, g in zip(names, net.graded, strict=True)]
     sizes = [program.populations[n].size * s for n, s in zip(names, sent, strict=True)]
     column = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     length, batch, inputs = dense.shape
     steps, neurons = length + program.depth, int(net.first[-1]) - inputs
+    drawn = [learning.draws(p, steps) for p in teachable]
     out = Out(
         columns=columns,
         column=column,
+        learned=learned,
+        draws=np.stack(drawn) if drawn else np.zeros((0, 5, 0), np.int64),
         spikes=np.zeros((steps, batch, neurons) if record_spikes else (0, 0, 0), np.uint8),
         messages=np.zeros((steps, batch, int(column[-1])) if record_spikes else (0, 0, 0), np.int32),
         probes=np.zeros((steps, batch, width), np.int32),
@@ -424,10 +460,7 @@ def run(
                 spikes[name] = out.messages[:, :, column[i] : column[i + 1]]
             else:
                 spikes[name] = out.spikes[:, :, net.first[i] - inputs : net.first[i + 1] - inputs]
-    probed = {}
-    for name, variable in dict.fromkeys(probes):
-        at = columns[_probe(program, name, variable)]
-        probed[name, variable] = out.probes[:, :, at : at + program.populations[name].size]
+    probed = {key: out.probes[:, :, begin:end] for key, (begin, end) in found.items()}
     updates = np.broadcast_to(net.updates, out.booked.shape[1:])
     synops, sent, packets, hops = out.booked
     entry = CHIP.limit("synapse_entry")  # bits
@@ -441,13 +474,20 @@ def run(
     )
 
 
-def _probe(program: Program, name: str, variable: str) -> tuple[int, int]:
-    """(row, column) of a probe in ``columns``."""
+def _probe(program: Program, name: str, variable: str) -> tuple[bool, tuple[int, int], int]:
+    """Where a probe's column is written: (of a projection, (row, column) of ``learned`` or ``columns``, its size)."""
+    teachable = {p.name: k for k, p in enumerate(plastic_of(program))}
     stateful = [n for n, p in program.populations.items() if p.model != "input"]
+    if name in teachable and name not in stateful:
+        weight = plastic_of(program)[teachable[name]].weight_q
+        sizes = dict(zip(learning.VARIABLES, (weight.size, weight.shape[1], weight.shape[0]), strict=True))
+        if variable not in sizes:
+            raise SimulationError(f"cannot probe '{variable}' of '{name}'; a projection has {', '.join(sizes)}")
+        return True, (teachable[name], learning.VARIABLES.index(variable)), sizes[variable]
     if name not in stateful:
         raise SimulationError(f"no population '{name}' with a state to probe. {did_you_mean(name, stateful)}")
     known = VARIABLES[program.populations[name].model]
     if variable not in known:
         held = ", ".join(known)
         raise SimulationError(f"cannot probe '{variable}' of '{name}'; a Loihi 2 neuron of its kind has {held}")
-    return ROW[variable], names_of(program).index(name)
+    return False, (ROW[variable], names_of(program).index(name)), program.populations[name].size

@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 
 from neuro.hardware.loihi2 import neurons
 from neuro.hardware.loihi2.contract import check
+from neuro.hardware.loihi2.learning import learns
 from neuro.hardware.loihi2.models import graded
-from neuro.hardware.loihi2.synapses import Arc, Order, arcs, fan, order_of, sum_pairs
-from neuro.hardware.program import Population, Program
+from neuro.hardware.loihi2.plastic import Rules, rules_of
+from neuro.hardware.loihi2.synapses import ROWS, Arc, Order, arcs, fan, order_of, sum_pairs
+from neuro.hardware.program import Population, Program, Projection
 from neuro.ir import READOUTS
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
+PLAIN, OTHER, PLASTIC = 0, 1, 2  # kinds of arcs, compiled into kernels (neuro.jit)
 REGISTERS = ("keep_u", "keep_v", "bias", "threshold", "extra")
 MODELS = {
     **dict.fromkeys(("input", "lif", "li", "lif_reset"), neurons.LIF),
@@ -44,7 +47,8 @@ class Packed(NamedTuple):
 
     arc: int64[populations + 1], first arc into each. The arc_* arrays have one entry per arc: source,
     lag, layout, down, wrap as in `synapses.Arc`; graded: 1 where weights are multiplied by what is sent; wide: 1
-    where the sum of a step is an int64; port; and where its part of each array below begins.
+    where the sum of a step is an int64; port; kind: PLAIN, OTHER (graded, or at port 1) or PLASTIC; rule: number of
+    a plastic one; and where its part of each array below begins.
 
     core, packets, hops: per neuron, its core (-1: input) and what one of its spikes sends.
     fan: int64[neurons + 1] into fan_core, fan_synapses: synapses per target core that a spike reaches.
@@ -75,6 +79,8 @@ class Packed(NamedTuple):
     arc_graded: Int64
     arc_wide: Int64
     arc_port: Int64
+    arc_kind: Int64
+    arc_rule: Int64
     arc_weight: Int64
     arc_site: Int64
     arc_pointer: Int64
@@ -95,6 +101,7 @@ class Packed(NamedTuple):
     fan_core: Int32
     fan_synapses: Int32
     updates: Int64
+    rules: Rules
 
 
 def names_of(program: Program) -> list[str]:
@@ -137,7 +144,18 @@ def _pack(program: Program) -> Packed:
         **dict(zip(REGISTERS, columns, strict=True)),
         **_arcs(program, names, orders),
         **_traffic(program, names, orders),
+        rules=rules_of(
+            [
+                (p, names.index(p.source), names.index(p.target), orders[p.source], orders[p.target])
+                for p in plastic_of(program)
+            ]
+        ),
     )
+
+
+def plastic_of(program: Program) -> list[Projection]:
+    """Projections that learn, in the order of `Packed.rules`."""
+    return [p for p in program.projections if learns(p)]
 
 
 def _offsets(sizes: list[int]) -> Int64:
@@ -195,11 +213,15 @@ def _resets(populations: list[Population]) -> dict[str, Any]:
 def _arcs(program: Program, names: list[str], orders: dict[str, Order]) -> dict[str, Any]:
     found: list[tuple[int, Arc]] = []
     begins = [0]
+    learning = [p.name for p in plastic_of(program)]
     for name in names:
         for projection in program.into(name):
             ends = program.populations[projection.source], program.populations[name]
             source = names.index(projection.source)
-            found += [(source, a) for a in arcs(projection, *ends, (orders[projection.source], orders[name]))]
+            made = arcs(projection, *ends, (orders[projection.source], orders[name]))
+            if learns(projection):  # one arc whatever its weights are now
+                made = [Arc(1, ROWS, np.zeros(0, np.int64), rule=learning.index(projection.name))]
+            found += [(source, a) for a in made]
         begins.append(len(found))
     parts = [a for _, a in found]
 
@@ -215,7 +237,11 @@ def _arcs(program: Program, names: list[str], orders: dict[str, Order]) -> dict[
     weight = joined("weight", np.int64).astype(np.int32)
     if weight.size == 0 or (weight.min() >= -(1 << 15) and weight.max() < 1 << 15):
         weight = weight.astype(np.int16)  # half the memory traffic
+    rule = np.array([a.rule for a in parts], np.int64)
+    other = (scalars("graded") > 0) | (scalars("port") > 0)
     return {
+        "arc_kind": np.where(rule >= 0, PLASTIC, np.where(other, OTHER, PLAIN)).astype(np.int64),
+        "arc_rule": rule,
         "arc": np.array(begins, np.int64),
         "arc_source": np.array([source for source, _ in found], np.int64),
         **{f"arc_{n}": scalars(n) for n in ("lag", "layout", "down", "wrap", "graded", "wide", "port")},

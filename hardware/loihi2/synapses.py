@@ -22,6 +22,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from neuro.hardware.loihi2.learning import learns
 from neuro.hardware.loihi2.models import graded
 from neuro.hardware.program import Population, Projection
 
@@ -57,7 +58,8 @@ class Arc:
 
     down: right shift of the sum of each step (0 or -weight_exp). wrap: WRAP_24 where the sum of each step
     may leave 24 bits. graded: 1 where weights are multiplied by what is sent. wide: 1 where the sum of a step is an
-    int64 of int32 products, as Lava's DelayDense has it. port: of the target.
+    int64 of int32 products, as Lava's DelayDense has it. port: of the target. rule: number of a
+    plastic projection, whose weights are not here.
     site, base_weight, base_target: per source neuron. pointer: into the runs of a site
     (RUNS) or the synapses of a source neuron (LISTS).
     """
@@ -70,6 +72,7 @@ class Arc:
     graded: int = 0
     wide: int = 0
     port: int = 0
+    rule: int = -1
     site: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     base_weight: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
     base_target: IntArray = field(default_factory=lambda: np.zeros(0, np.int64))
@@ -247,6 +250,9 @@ def fan(
     """
     if projection.kind == "conv":
         sources, weights_core, counts = _conv_fan(projection, source, target, core_of, cores)
+    elif learns(projection):  # every pair is a synapse, whatever its weight is now
+        row, sources = (part.ravel() for part in np.indices(projection.weight_q.shape))
+        weights_core, counts = core_of[row], np.ones(row.size, np.int64)
     else:
         row, sources, _, _ = _coordinates(projection)
         weights_core, counts = core_of[row], np.ones(row.size, np.int64)

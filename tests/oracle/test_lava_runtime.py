@@ -9,6 +9,7 @@ import pytest
 from lava_programs import conv, dense, even, needs_lava, population, program, sparse, spikes, two_layers
 
 from neuro.hardware.certify import certify
+from neuro.hardware.loihi2.learning import STDP, plastic
 from neuro.hardware.program import Population
 from neuro.hardware.simulate import simulate
 
@@ -103,3 +104,20 @@ def test_neurons_with_parameters_of_their_own_read_through_a_negative_exponent()
         dense("f2", "mixed", "out", even(rng, (6, 24), -60, 60)),
     ]
     assert_passed(certify(program(populations, projections), spikes(rng, 30, 2, 10, 0.4)), at_least=3 * 30 * 32 * 2)
+
+
+def test_a_projection_that_learns_in_lavas_learning_phase():
+    rng = np.random.default_rng(5)
+    populations = [
+        population("input", 6, "input"),
+        population("pre", 6, du=4095, dv=4095, vth=1),
+        population("post", 4, du=2000, dv=200, vth=150, bias_mant=60, bias_exp=6),
+    ]
+    projections = [
+        dense("relay", "input", "pre", 2 * np.eye(6, dtype=int)),
+        dense("learns", "pre", "post", even(rng, (4, 6), -40, 90)),
+    ]
+    rule = STDP(7.5, 20.0, 20.5, 31.25, (-1, -1), (2, -1), t_epoch=4, seed=8)
+    made = plastic(program(populations, projections, depth=1), "learns", rule)
+    certificate = certify(made, spikes(rng, 30, 2, 6, 0.4))
+    assert_passed(certificate, at_least=(3 * 10 + 24 + 6 + 4) * 31 * 2)
