@@ -79,9 +79,10 @@ class Connections(NamedTuple):
     delay: Int64
 
 
-def from_list(rows: Iterable[tuple[int, int, float, int]]) -> Connections:
-    """(pre, post, weight, delay) for each synapse."""
-    table = np.array([tuple(row) for row in rows], np.float64).reshape(-1, 4)
+def from_list(rows: Iterable[tuple[int, int, float, int]] | NDArray[np.float64]) -> Connections:
+    """(pre, post, weight, delay) for each synapse; an array [n, 4] will do."""
+    given = rows if isinstance(rows, np.ndarray) else [tuple(row) for row in rows]
+    table = np.asarray(given, np.float64).reshape(-1, 4)
     return _connections(table[:, 0], table[:, 1], table[:, 2], table[:, 3])
 
 

@@ -7,6 +7,7 @@ neurons, in declared order: the machine leaves that order open. It matters only 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,8 +30,16 @@ NEURONS_PER_CORE = 256
 WORD_BITS = 14  # delay, type and index of a synaptic word together: 7.4.1 makes the delay as wide as they leave it
 
 
+class Row(NamedTuple):
+    """Where a row begins in memory, its core, and which of the projection's connections it holds, in order."""
+
+    at: int
+    core: int
+    of: Int64
+
+
 class Loaded(NamedTuple):
-    """A circuit as the kernels read it. at: [projection][core] -> source neuron -> where its row begins in memory."""
+    """A circuit as the kernels read it. rows: of each projection."""
 
     constants: Constants
     start: State
@@ -39,7 +48,7 @@ class Loaded(NamedTuple):
     rules: Rules
     fan: Fan
     first: dict[str, int]  # of each population's neurons, or of each source's inputs
-    at: list[dict[int, dict[int, int]]]
+    rows: list[list[Row]]
 
 
 def load(circuit: Circuit) -> Loaded:
@@ -68,11 +77,11 @@ def load(circuit: Circuit) -> Loaded:
         rule=np.array([number[rule] if (rule := circuit.rule_of(n)) is not None else -1 for n, _, _ in slices]),
         delay_bits=delay_bits,
     )
-    fan, memory, at = _rows(circuit, slices, layouts, shifts, first, sum(sizes[s] for s in sources))
+    fan, memory, rows = _rows(circuit, slices, layouts, shifts, first, sum(sizes[s] for s in sources))
     constants, state = _neurons(circuit, names)
     learning = fresh(int(cores.first[-1]), sum(layout.entries for layout in layouts), memory)
     tables = rules_of([(rule_words(rule, circuit.time_step), rule.weight_dependence) for rule in rules])
-    return Loaded(constants, state, learning, cores, tables, fan, first, at)
+    return Loaded(constants, state, learning, cores, tables, fan, first, rows)
 
 
 def _check_delays(circuit: Circuit, slots: int) -> None:
@@ -105,32 +114,32 @@ def ring_shift(circuit: Circuit, name: str, receptor: str) -> int:
 def _rows(
     circuit: Circuit, slices: list[tuple[str, int, int]], layouts: list[Layout], shifts: dict[str, list[int]],
     first: dict[str, int], inputs: int,
-) -> tuple[Fan, NDArray[np.uint32], list[dict[int, dict[int, int]]]]:  # fmt: skip
+) -> tuple[Fan, NDArray[np.uint32], list[list[Row]]]:  # fmt: skip
     """One row per projection, source neuron and target core."""
     found: list[tuple[int, int, int, int]] = []  # source, at, core, plastic
     words: list[NDArray[np.uint32]] = []
-    places: list[dict[int, dict[int, int]]] = []
+    places: list[list[Row]] = []
     end = 0
     for p in circuit.projections:
         c, kind = p.connections, RECEPTORS.index(p.receptor)
         weight = np.rint(np.abs(c.weight) * 2.0 ** (15 - shifts[p.target][kind])).astype(np.int64)
         begin = first[p.source] + (inputs if circuit.populations[p.source].cell is not None else 0)
-        places.append({})
-        for core, (name, a, b) in enumerate(slices):
-            if name != p.target:
-                continue
-            for pre in np.unique(c.pre[(c.post >= a) & (c.post < b)]).tolist():
-                of = np.flatnonzero((c.pre == pre) & (c.post >= a) & (c.post < b))
-                index, kinds = c.post[of] - a, np.full(of.size, kind)
-                if p.stdp is not None:
-                    row = plastic_words(layouts[core], weight[of], c.delay[of], kinds, index)
-                else:
-                    some = words_of(layouts[core], weight[of], c.delay[of], kinds, index)
-                    row = np.concatenate([np.array([of.size], np.uint32), some])
-                places[-1].setdefault(core, {})[pre] = end
-                found.append((begin + pre, end, core, int(p.stdp is not None)))
-                words.append(row)
-                end += row.size
+        places.append([])
+        order = np.lexsort((np.arange(c.pre.size), c.pre, c.post // NEURONS_PER_CORE))  # in a row as they were given
+        mine = [core for core, (name, _, _) in enumerate(slices) if name == p.target]
+        for of in _runs(c.post[order] // NEURONS_PER_CORE, c.pre[order]):
+            some = order[of]
+            core, pre = mine[int(c.post[some[0]]) // NEURONS_PER_CORE], int(c.pre[some[0]])
+            index, kinds = c.post[some] - slices[core][1], np.full(some.size, kind)
+            if p.stdp is not None:
+                row = plastic_words(layouts[core], weight[some], c.delay[some], kinds, index)
+            else:
+                row = words_of(layouts[core], weight[some], c.delay[some], kinds, index)
+                row = np.concatenate([np.array([some.size], np.uint32), row])
+            places[-1].append(Row(end, core, some))
+            found.append((begin + pre, end, core, int(p.stdp is not None)))
+            words.append(row)
+            end += row.size
     total = inputs + sum(b - a for _, a, b in slices)
     table = np.array(found, np.int64).reshape(-1, 4)
     table = table[np.argsort(table[:, 0], kind="stable")]
@@ -138,6 +147,15 @@ def _rows(
     memory = np.concatenate([np.zeros(0, np.uint32), *words])
     columns = (np.ascontiguousarray(table[:, k]) for k in (1, 2, 3))
     return Fan(pointer, *columns), memory, places
+
+
+def _runs(*keys: Int64) -> list[slice]:
+    """Slices within which all keys, sorted, stay the same."""
+    if not keys[0].size:
+        return []
+    cuts = np.flatnonzero(np.any([np.diff(k) != 0 for k in keys], axis=0)) + 1
+    ends = [0, *cuts.tolist(), keys[0].size]
+    return [slice(a, b) for a, b in itertools.pairwise(ends)]
 
 
 def _neurons(circuit: Circuit, names: list[str]) -> tuple[Constants, State]:
@@ -228,15 +246,12 @@ class Session:
         c, kind = p.connections, RECEPTORS.index(p.receptor)
         shape = (self.circuit.populations[p.source].size, self.circuit.populations[p.target].size)
         found = np.full(shape, np.nan)
-        for core, rows in self.loaded.at[projection].items():
-            a = int(self.loaded.cores.first[core]) - self.loaded.first[p.target]
-            b = int(self.loaded.cores.first[core + 1]) - self.loaded.first[p.target]
-            unit = 2.0 ** (int(self.loaded.cores.shift[core, kind]) - 15)
-            for pre, at in rows.items():
-                post = c.post[(c.pre == pre) & (c.post >= a) & (c.post < b)]
-                memory = self._learning.memory
-                held = memory[at + 1 : at + 1 + post.size] >> 16 if p.stdp is None else row_weights(memory, at)
-                found[pre, post] = held * unit
+        memory = self._learning.memory
+        for row in self.loaded.rows[projection]:
+            unit = 2.0 ** (int(self.loaded.cores.shift[row.core, kind]) - 15)
+            begin = row.at + 1
+            held = memory[begin : begin + row.of.size] >> 16 if p.stdp is None else row_weights(memory, row.at)
+            found[c.pre[row.of], c.post[row.of]] = held * unit
         return found
 
     @property

@@ -22,7 +22,8 @@ NAMES = ("state", "row_mem", "synapses")
 
 def compare(seeds: range) -> dict[str, int]:
     """Compiled loops against plain integers; how much was updated, and what the cores reached."""
-    seen = {"updates": 0, "spikes": 0, "saturated": 0, "skipped": 0, "lost": 0, "weights": 0, "full": 0, "wrapped": 0, "ends": 0}
+    names = ("updates", "spikes", "saturated", "skipped", "lost", "weights", "full", "wrapped", "ends")
+    seen = dict.fromkeys(names, 0)
     for seed in seeds:
         core = random_core(seed)
         ours, theirs = replay(core), plain.replay(core)
@@ -71,6 +72,16 @@ def test_compiled_is_interpreted() -> None:
 def test_compiled_is_interpreted_on_a_million_updates() -> None:
     seeds = range(100, 100 + 1600)
     assert _without_compiler(seeds) == {seed: digest(replay(random_core(seed))) for seed in seeds}
+
+
+@pytest.mark.slow
+def test_without_the_compiler_the_vectors_are_met_as_well() -> None:
+    environment = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+    path = TESTS / "oracle" / "test_spinnaker_stdp.py"
+    command = [sys.executable, "-m", "pytest", "-q", str(path), "-k", "row_memory", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900, cwd=TESTS.parent)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert " passed" in done.stdout
 
 
 def test_the_table_is_the_published_one() -> None:
