@@ -170,9 +170,9 @@ def traffic(program: Program, trace: Trace) -> Traffic:
     fabric = fabric_under(placement, program.chip)
     activity_of(trace)  # refuses a trace without spikes
     node = fabric.at(placement.xy)
-    multicast = isinstance(fabric, HexTorus)
     notes = list(NOT_MODELLED)
     sent = _sent(program, trace, notes)
+    multicast = isinstance(fabric, HexTorus) or _one_per_spike(sent, trace)
     batch, steps = trace.counters.synops.shape[:2]
     by_step: dict[int, Array] = {}
     for name, (neuron, core) in sent.items():
@@ -224,6 +224,17 @@ def _sent(program: Program, trace: Trace, notes: list[str]) -> Messages:
     if unseen:
         notes.append(f"links: the trace holds no spikes of {', '.join(unseen)}")
     return {name: pairs for name, pairs in sent.items() if name in trace.spikes}
+
+
+def _one_per_spike(sent: Messages, trace: Trace) -> bool:
+    """Whether the simulator counted one packet per spike, as on a multicast fabric, and not one per target core."""
+    single = unicast = 0
+    for name, (neuron, _) in sent.items():
+        counts = (trace.spikes[name] != 0).sum(axis=(0, 1))
+        single += int(counts[np.unique(neuron)].sum())
+        unicast += int(counts[neuron].sum())
+    counted = int(trace.counters.packets.sum())
+    return abs(counted - single) < abs(counted - unicast)
 
 
 def _crossings(
