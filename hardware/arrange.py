@@ -101,9 +101,12 @@ def rearranged(program: Program, trace: Trace) -> Program:
     What a core holds stays, so spikes, membranes and decisions are the same, bit for bit.
 
     Raises:
-        ChipError: no fabric is known, or the trace holds no spikes. MissingExtra: scipy is not installed.
+        ChipError: no fabric is known, the trace holds no spikes, or the image holds where cores sit and would have to
+            be made anew. MissingExtra: scipy is not installed.
     """
     placement = program.placement
+    if "xy" in program.image:
+        raise ChipError(f"cores of a {program.chip} program sit where its image says; they cannot be moved afterwards")
     fabric = fabric_under(placement, program.chip)
     active = {n: a for n, a in activity_of(trace).items() if n in placement.core_of}
     active |= {n: np.zeros(c.size) for n, c in placement.core_of.items() if n not in active}

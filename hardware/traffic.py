@@ -191,8 +191,8 @@ def traffic(program: Program, trace: Trace) -> Traffic:
     counted = float(counters["hops"].sum())
     if sent and not np.isclose(counted, carried.sum(), rtol=1e-9, atol=1e-9):
         notes.append(
-            f"links: routes rebuilt from the synapses cross {carried.sum():.6g} links per sample, "
-            f"the simulator counted {counted:.6g}"
+            f"links: routes rebuilt from the synapses cross {carried.sum():,.0f} links per sample, "
+            f"the simulator counted {counted:,.0f}"
         )
     return Traffic(
         fabric=fabric,

@@ -147,3 +147,12 @@ def test_without_the_extra_the_error_says_what_to_install(monkeypatch: pytest.Mo
     place_by("contiguous", wanted)
     with pytest.raises(MissingExtra, match=r"axonport\[place\]"):
         place_by("traffic", wanted)
+
+
+def test_cores_whose_places_are_in_the_image_are_not_moved() -> None:
+    network = dense_graph(3)
+    program = compile_network(network, "loihi2")
+    trace = simulate(program, events(3, network))
+    fixed = replace(program, image={"xy": program.placement.xy})
+    with pytest.raises(ChipError, match="its image says"):
+        rearranged(fixed, trace)
