@@ -18,6 +18,7 @@ stand beside them: [constants.NAME.energy.synop] and so on; a group that a set h
 so that figures of two authors are never mixed. ``regime`` says how the chip runs unless told otherwise ("free-running",
 "real-time", "host-driven"). A figure that is quoted often but must not be used as such a constant is kept under
 [refused.NAME], with the quantity it is mistaken for: it is then refused by name, not silently absent.
+A file of your own may bring sources that references.bib does not have: [sources], key = "text".
 """
 
 from __future__ import annotations
@@ -239,7 +240,11 @@ def read_chip(path: Path) -> Chip:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as cause:
         raise BadChipFile(f"{path}: {cause}") from cause
     bad: list[str] = []
-    keys = frozenset(bibliography())
+    own = data.get("sources", {})
+    if not isinstance(own, dict) or not all(isinstance(text, str) for text in own.values()):
+        bad.append("sources must be a table of keys and texts")
+        own = {}
+    keys = frozenset(bibliography()) | frozenset(own)
     groups = {g: _group(g, data.get(g, {}), keys, bad) for g in ("limits", "energy", "time", "power")}
     sets = _sets(data.get("constants", {}), keys, bad)
     refused = _refused(data.get("refused", {}), keys, bad)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from neuro.events import Events, count_events
 from neuro.extend import did_you_mean
 from neuro.hardware.program import Program
 from neuro.hardware.target import load_target
-from neuro.hardware.trace import Counters, Stage, Trace
+from neuro.hardware.trace import Counters, Trace
 
 MAX_HIGH = 255  # what a byte holds
 ROOM = 256 << 20  # bytes of input and record that are held at a time, unless ``batch`` says how many samples
@@ -219,7 +220,7 @@ def _joined(traces: Sequence[Trace]) -> Trace:
         counters=Counters(**counters),
         scores=np.concatenate([t.scores for t in traces]),
         stages={
-            name: Stage(s.kind, np.concatenate([t.stages[name].events for t in traces]), s.filters, s.units, s.passes)
+            name: replace(s, events=np.concatenate([np.atleast_1d(t.stages[name].events) for t in traces]))
             for name, s in first.stages.items()
         },
     )

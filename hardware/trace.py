@@ -40,13 +40,13 @@ class Counters:
 class Stage:
     """One layer of a sample on a chip whose time goes by layers, not by steps.
 
-    kind: kernel as the chip's file names it, "conv3x3". events: int64[batch], non-zero input values of the layer in
-    all steps. filters: output channels (neurons of a dense layer). units: processors that share the layer.
+    kind: kernel as the chip's file names it, "conv3x3". events: int64[batch] (or one number), non-zero input values of
+    the layer in all steps. filters: output channels (neurons of a dense layer). units: processors that share the layer.
     passes: how often the layer runs in a sample, once for every frame.
     """
 
     kind: str
-    events: NDArray[np.int64]
+    events: NDArray[np.int64] | float
     filters: int
     units: int = 1
     passes: int = 1

@@ -90,6 +90,7 @@ def test_spinnaker_boards_are_idle_plus_increment() -> None:
     assert nominal(predict("spinnaker1", {}, time_s=1.0, boards=1), "total") == pytest.approx(22.0)
     e = predict("spinnaker1", {"synops": 1.8e9}, time_s=1.0, boards=1)
     assert nominal(e, "total") / 1.8e9 == pytest.approx(20e-9, rel=0.02)
+    assert nominal(predict("spinnaker1", {}, time_s=1.0, chips=49), "total") == pytest.approx(44.0)
     four = {"synops": 1e6, "updates": 1e4 * 1000}
     old = predict("spinnaker1", four, time_s=1.0, chips=4, constants="sharp2012")
     assert nominal(old, "events") == pytest.approx(43e-9 * 1e6 + 100e-9 * 1e7)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from neuro.errors import ChipError, UnknownChip
+from neuro.errors import BadChipFile, ChipError, UnknownChip
 from neuro.hardware import predict
-from neuro.hardware.chip import Chip, Quantity
+from neuro.hardware.chip import Chip, Quantity, read_chip
 from neuro.hardware.estimate import BOUNDARIES
 from neuro.hardware.predict import Stage
 
@@ -110,6 +111,7 @@ def test_a_busy_host_belongs_to_the_second_boundary() -> None:
     power = dict(chip().power) | {"host_busy": q(8.0, "W")}
     e = predict(chip(power=power), COUNTS, time_s=3.0, host_io_s=0.5)
     assert nominal(e, "above_loaded_idle") == pytest.approx(EVENTS + 8.0 * 0.5)
+    assert nominal(e, "total") == pytest.approx(EVENTS + 8.0 * 0.5 + 3 * 30)
     assert nominal(e, "events") == pytest.approx(EVENTS)
 
 
@@ -199,3 +201,17 @@ def test_the_examples_of_the_docs_say_what_the_docs_say() -> None:
     assert nominal(predict("spinnaker1", {"synops": 1.8e9}, time_s=1.0, boards=1), "total") == pytest.approx(36.4)
     assert predict("spinnaker1", {}, time_s=10.0, boards=2, cores=500, constants="spinnmachine").boundaries["total"]
     assert predict("akida1", {}, stages={"conv": Stage("conv3x3", np.array(50_000), 64, 8)}).latency_s
+
+
+def test_a_chip_file_of_ones_own_is_enough(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "energy.md").read_text(encoding="utf-8")
+    path = tmp_path / "odin.toml"
+    path.write_text(text.partition("```toml\n")[2].partition("```")[0], encoding="utf-8")
+    e = predict(path, {"synops": 1e9}, time_s=1.0)
+    assert nominal(e, "events") == pytest.approx(8.43e-3)
+    assert nominal(e, "total") == pytest.approx(8.43e-3 + 1e-4)
+    assert e.rests_on == ("power.static",)
+    path.write_text(path.read_text().replace("frenkel2019 =", "someone ="), encoding="utf-8")
+    read_chip.cache_clear()
+    with pytest.raises(BadChipFile, match="frenkel2019"):
+        predict(path, {})

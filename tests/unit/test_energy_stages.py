@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from neuro.hardware import estimate
+from neuro import chain, ir
+from neuro.hardware import compile as compile_network
+from neuro.hardware import estimate, simulate
 from neuro.hardware.akida.stages import stages
 from neuro.hardware.chip import CHIP_FOLDER, read_chip
 from neuro.hardware.estimate import merge
@@ -96,8 +98,34 @@ def test_an_estimate_goes_by_layers() -> None:
     assert e.latency_s is not None
     assert e.latency_s.nominal * 400e6 == pytest.approx(np.mean(clocks))
     assert set(e.stages) == {"c", "pw", "fc"}
+    layers = [e.stages[n].nominal * 400e6 for n in known]
+    assert layers == pytest.approx([25577 * STEPS + np.mean(work[n]) / s.units for n, s in known.items()])
     np.testing.assert_allclose(sum(a[:, 1] for a in e.seconds.values()) * 400e6, clocks)
     np.testing.assert_allclose(e.joules["work"][:, 1], sum(work.values()) * 1.4e-12)
     both = merge([e, e])
     assert both.samples == 2 * BATCH
     assert both.stages["c"] == e.stages["c"]
+
+
+def test_batches_joined_count_the_same_layers() -> None:
+    rng = np.random.default_rng(0)
+    nodes = {
+        "in": ir.Input((1, 8, 8), high=15),
+        "c": ir.Conv2d(rng.normal(size=(4, 1, 3, 3)), (1, 1), (1, 1)),
+        "a": ir.QuantisedReLU(step=2.0, levels=15),
+        "f": ir.Flatten(),
+        "d": ir.Linear(rng.normal(size=(5, 256))),
+        "out": ir.Output("sum"),
+    }
+    compiled = compile_network(chain(nodes, dt=1e-3), "akida1")
+    dense = rng.integers(0, 16, (2, 5, 1, 8, 8)).astype(np.uint8)
+    whole, parts = simulate(compiled, dense), simulate(compiled, dense, batch=2)
+    assert {n: s.kind for n, s in whole.stages.items()} == {"a": "conv3x3", "d": "dense"}
+    for name, stage in whole.stages.items():
+        np.testing.assert_array_equal(stage.events, parts.stages[name].events)
+        assert (stage.passes, parts.stages[name].passes) == (2, 2)
+    np.testing.assert_array_equal(whole.stages["a"].events, (dense != 0).sum(axis=(0, 2, 3, 4)))
+    a, b = (estimate(t, compiled).latency_s for t in (whole, parts))
+    assert a is not None
+    assert b is not None
+    assert a.nominal == pytest.approx(b.nominal)
