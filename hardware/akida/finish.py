@@ -46,7 +46,7 @@ def program(chip: Chip, network: Network, draft: Draft, strict: bool) -> Program
         if incoming:
             filters = population.shape[0]
             bits = sum(p.weight_q[0].size * int(p.params["bits"]) for p in incoming)
-            demands.append(Demand(population.name, filters, population.size // filters, bits))
+            demands.append(Demand(population.name, filters, max(1, population.size // filters), bits))
     placed = mapped(chip, demands)
     violations = [*draft.violations, *placed.violations]
     if violations:

@@ -292,9 +292,12 @@ def _map(
     if total.kind == "diagonal":
         bad.append(f"{where} only scales; put a Conv2d or a Linear there")
         return None
-    if total.kind == "sparse":
+    shape = network.shapes[nodes[-1]]
+    channels = shape[0] if len(shape) == 3 else _channels(network, nodes)
+    if total.kind == "sparse" or (total.kind == "dense" and len(total.weight) != channels):
         bad.append(
-            f"{where}: padding or an odd pool keeps the layers from becoming one; put a QuantisedReLU in between"
+            f"{where}: padding, or windows that overlap the border, keep the layers from becoming one; put a "
+            "QuantisedReLU in between, or leave the padding out"
         )
         return None
     if total.kind == "conv":

@@ -106,7 +106,7 @@ def compile_network(
             weight = part.map.weight * unit_of[part.source]
             block = replace(part, map=replace(part.map, weight=weight), high=reach[part.source])
         fitted = _fit(network, block, weight_bits, draft)
-        if fitted is not None and block.step is None:
+        if block.step is None:
             unit_of[block.name], reach[block.name] = fitted
     return finish.program(CHIP, network, draft, strict)
 
@@ -123,20 +123,15 @@ def _refuse_readout_bias(found: tuple[Block, ...]) -> None:
         )
 
 
-def _fit(network: Network, block: Block, weight_bits: int, draft: finish.Draft) -> tuple[float, int] | None:
-    """Put one layer into the draft; (reals per integer, largest magnitude) of its potentials, None if it is none."""
-    source = draft.populations.get(block.source)
-    before = len(draft.violations)
+def _fit(network: Network, block: Block, weight_bits: int, draft: finish.Draft) -> tuple[float, int]:
+    """Put one layer into the draft; (reals per integer, largest magnitude) of its potentials.
+
+    A layer that breaks a limit goes there too, so that all that it asks for is said at once."""
     kind = _kind(network, block, draft)
     pads = (0, 0, 0, 0)
-    if block.map.kind == "conv" and kind is not None:
-        found = placed(block, kind)
-        if found is None:
-            return None  # a violation says so
+    if kind is not None and (found := placed(block, kind)) is not None:  # where it is None, a violation says so
         kernel, pads = found
         block = with_kernel(block, kernel)
-    if source is None or len(draft.violations) > before:
-        return None
     fmt = CHIP.formats["weight_input" if kind is INPUT else "weight" if weight_bits == 4 else "weight_2"]
     unit = units(block.map.weight, fmt, each=block.step is not None)
     weight_q = on_grid(block.map.weight, unit, fmt)
@@ -148,7 +143,6 @@ def _fit(network: Network, block: Block, weight_bits: int, draft: finish.Draft) 
         remedy = "Use fewer inputs or smaller weights"
         allowed = (1 << (CHIP.limit("potential_bits") - 1)) - 1
         draft.violations.append(Violation(block.name, "largest potential", bound, allowed, remedy))
-        return None
     params: dict[str, IntArray] = dict(pool_params(block))
     model = "potential"
     if block.step is not None:

@@ -95,18 +95,12 @@ def compile_network(
 
 
 def _fit(network: Network, block: Block, weight_bits: int, draft: finish.Draft) -> None:
-    """Put one layer into the draft, or what keeps it out."""
-    before = len(draft.violations)
+    """Put one layer into the draft. One that breaks a limit goes there too, so that all that it asks for is said."""
     kind = _kind(network, block, draft)
     pads = (0, 0, 0, 0)
-    if kind is not None:
-        found = placed(block, kind)
-        if found is None:
-            return  # a violation says so
+    if kind is not None and (found := placed(block, kind)) is not None:  # where it is None, a violation says so
         kernel, pads = found
         block = with_kernel(block, kernel)
-    if len(draft.violations) > before or block.source not in draft.populations:
-        return
     fmt = CHIP.formats["weight" if weight_bits == 8 or kind is INPUT else "weight_4"]
     unit, m, e = _scales(block, fmt)
     weight_q = on_grid(block.map.weight, unit, fmt)
@@ -116,7 +110,6 @@ def _fit(network: Network, block: Block, weight_bits: int, draft: finish.Draft) 
         remedy = "Use fewer inputs, smaller weights or a smaller bias"
         allowed = (1 << (CHIP.limit("sum_bits") - 1)) - 1
         draft.violations.append(Violation(block.name, "largest sum", bound, allowed, remedy))
-        return
     draft.budget.append(error_of(block.node, "weight", block.map.weight, times(weight_q, unit), float(unit.max())))
     params: dict[str, IntArray] = dict(pool_params(block))
     if block.bias.any():

@@ -262,6 +262,7 @@ def test_a_pool_out_of_place_and_a_layer_without_weights():
         ((conv, ir.MaxPool2d(2, 2), relu, ir.MaxPool2d(2, 2)), "one max-pool"),
         ((ir.Scale(2.0), relu), "nothing with weights"),
         ((conv, ir.MaxPool2d(2, 2)), "must stand right behind"),
+        ((conv, relu, conv, conv, relu), "keep the layers from becoming one"),
         ((ir.Conv2d(whole(rng, 2, 2, 8, 8)), ir.MaxPool2d(2, 1, 1), relu), "one value to choose from"),
     ):
         with pytest.raises(UnsupportedNode, match=word):
@@ -346,7 +347,15 @@ def test_a_filter_or_a_layer_too_large_for_any_sequence(monkeypatch):
         ("relu2", "neural processors of one layer", 6, 1),
         ("read", "neural processors of one layer", 4, 1),
     ]
-    smaller(monkeypatch, cores=80, core_memory=20)
+    smaller(monkeypatch, cores=80, core_memory=20)  # a limit in front does not hide those behind it
+    with pytest.raises(DoesNotFit) as caught:
+        compile_network(dyadic(levels=7), "akida1")
+    assert [(v.node, v.limit) for v in caught.value.violations] == [
+        ("relu1", "levels of an activation"),
+        ("relu2", "levels of an activation"),
+        ("relu2", "memory of one filter (bytes)"),
+        ("read", "memory of one filter (bytes)"),
+    ]
     with pytest.raises(DoesNotFit, match=r"memory of one filter \(bytes\) is 27, allowed 20"):
         compile_network(dyadic(), "akida1")
     compile_network(dyadic(), "akida1", weight_bits=2)  # the remedy
