@@ -147,7 +147,8 @@ def _grouped(demand: Demand, default: Placement, wanted: Wanted, activity: Mappi
     if cores.size < 2 or not wires or sum(entries) > min(DENSE * size, MAX_EDGES):
         return own
     parts = [(p.source, *synapses(p, wanted.populations[p.source], wanted.populations[name])) for p in wires]
-    part = _metis(parts, demand.own_bits, cores.size, activity)
+    binding = demand.own_bits.sum() / wanted.bits_per_core > demand.size / wanted.neurons_per_core
+    part = _metis(parts, demand.own_bits if binding else np.ones(demand.size, np.int64), cores.size, activity)
     members = _repaired([np.flatnonzero(part == k) for k in range(cores.size)], demand, wanted)
     if members is None:
         return own
@@ -158,11 +159,14 @@ def _grouped(demand: Demand, default: Placement, wanted: Wanted, activity: Mappi
 
 
 def _metis(
-    parts: list[tuple[str, IntArray, IntArray]], bits: IntArray, cores: int, activity: Mapping[str, Array]
+    parts: list[tuple[str, IntArray, IntArray]], size: IntArray, cores: int, activity: Mapping[str, Array]
 ) -> IntArray:
-    """int64[n]: part of each neuron. Vertices: the neurons, then the sources; edges: synapses, by activity."""
+    """int64[n]: part of each neuron. Vertices: the neurons, then the sources; edges: synapses, by activity.
+
+    size: int64[n], what is spread evenly over the parts: memory or neurons, whichever is scarcer.
+    """
     metis = require("pymetis", extra="place")
-    n, start = bits.size, bits.size
+    n, start = size.size, size.size
     a, b, weight = [], [], []
     for name, pre, post in parts:
         a.append(start + pre)
@@ -177,8 +181,8 @@ def _metis(
     ends = np.concatenate([key // start, key % start]), np.concatenate([key % start, key // start])
     order = np.lexsort((ends[1], ends[0]))
     pointer = np.concatenate([[0], np.cumsum(np.bincount(ends[0], minlength=start))])
-    mean = max(1, int(bits.mean()) // 100)
-    vertex = np.concatenate([np.maximum(1, bits // mean), np.zeros(start - n, np.int64)])
+    mean = max(1, int(size.mean()) // 100)  # METIS adds in 32 bits
+    vertex = np.concatenate([np.maximum(1, size // mean), np.zeros(start - n, np.int64)])
     _, part = metis.part_graph(
         cores,
         metis.CSRAdjacency(pointer, ends[1][order]),

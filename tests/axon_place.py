@@ -36,7 +36,7 @@ def recurrent(matrix: np.ndarray, per_core: int, fabric: Fabric, bits: int = 1 <
     into = Projection("w", "w", "in", "a", "dense", np.ones((n, 4), np.int64))
     out = Projection("o", "o", "a", "b", "dense", (rng.random((2 * per_core, n)) < 0.9).astype(np.int64))
     demands = [
-        Demand(name, np.full(size, 8), np.zeros(size, np.int64), np.zeros(1, np.int64))
+        Demand(name, rng.integers(4, 13, size), np.zeros(size, np.int64), np.zeros(1, np.int64))
         for name, size in (("a", n), ("b", 2 * per_core))
     ]
     return Wanted(demands, populations, (into, loop, out), per_core, bits, fabric)
