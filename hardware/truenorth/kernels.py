@@ -22,8 +22,12 @@ from neuro.jit import kernel, piece
 I32 = np.int32
 I64 = np.int64
 U8 = np.uint8
+U = np.uintp  # an index that needs no look at its sign
 U64 = np.uint64
 ONE = U64(1)
+DE_BRUIJN = U64(0x03F79D71B4CB0A89)  # every six bits of it differ from every other six
+POSITION = np.zeros(64, np.uint8)  # times the lowest bit of a word, its top six bits tell that bit's number
+POSITION[[((int(DE_BRUIJN) << k) % (1 << 64)) >> 58 for k in range(64)]] = np.arange(64)
 LANE = np.array([1 << k if k < 31 else -(1 << 31) for k in range(32)], np.int32)
 SYNOPS, UPDATES, SPIKES, PACKETS, HOPS, MEMORY = range(6)  # rows of `Out.booked`, trace.Counters.NAMES
 OUTSIDE = -2  # bank.OUTSIDE
@@ -131,26 +135,25 @@ def listen(state: State, thread: int, slot: int, c: int) -> int:
         for k in range(state.ring.shape[0]):
             word |= state.ring[k, slot, c, w]
             state.ring[k, slot, c, w] = U64(0)
-        a = 64 * w
         while word != U64(0):
-            if word & ONE:
-                state.active[thread, found] = I32(a)
-                found += 1
-            word >>= ONE
-            a += 1
+            lowest = word & (~word + ONE)
+            state.active[thread, found] = I32(64 * w + POSITION[U((lowest * DE_BRUIJN) >> U64(58))])
+            found += 1
+            word ^= lowest
     return found
 
 
-@piece
-def integrate(net: Net, sums: Int32, c: int, a: int) -> None:
-    """sums += weights of the neurons that axon a of core c is joined to, modulo 2^32."""
-    g = net.axon_type[c, a]
-    for w in range(net.lanes.shape[2]):
-        bits = net.lanes[c, a, w]
-        if bits != 0:
-            o = 32 * w
-            for j in range(32):
-                sums[o + j] = I32(sums[o + j] + (net.weight[c, g, o + j] if I32(bits & LANE[j]) != 0 else I32(0)))
+@kernel
+def integrate(sums: Int32, row: Int32, weight: Int32) -> None:
+    """sums += weight where the bits of a row of the crossbar are set, modulo 2^32."""
+    for w in range(U(row.size)):
+        bits = row[w]
+        if bits == 0:
+            continue
+        o = U(w) << U(5)
+        for j in range(U(32)):
+            n = o + U(j)
+            sums[n] = I32(sums[n] + (weight[n] if I32(bits & LANE[U(j)]) != 0 else I32(0)))
 
 
 @piece
@@ -306,7 +309,8 @@ def advance(
             for n in range(sums.size):
                 sums[n] = 0
             for k in range(found):
-                integrate(net, sums, c, state.active[thread, k])
+                a = state.active[thread, k]
+                integrate(sums, net.lanes[c, a], net.weight[c, net.axon_type[c, a]])
             changed = settle_plain(net, state, sums, flags, words, c)
             state.calm[c] = 1 if changed == 0 and net.still[c] else 0
             if changed == 0:
