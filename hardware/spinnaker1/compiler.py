@@ -231,5 +231,5 @@ TARGET = Target(
     run=_run,
     supports=SUPPORTS,
     oracles=ORACLES,
-    exporters=(),
+    exporters=("pynn",),
 )
