@@ -380,20 +380,32 @@ def chips(
     target = load_target(name)
     chip = target.chip
     groups = {g: {k: asdict(q) for k, q in getattr(chip, g).items()} for g in ("limits", "energy", "time", "power")}
+    others = {
+        constants: {g: {k: asdict(q) for k, q in table.items()} for g, table in tables.items()}
+        for constants, tables in chip.constants.items()
+    }
     if as_json:
-        used = {q["source"] for table in groups.values() for q in table.values()}
+        used = {q.source for constants in chip.constant_sets for q in chip.quantities(constants).values()}
         _emit(
             {
                 "name": chip.name,
                 "title": chip.title,
+                "regime": chip.regime,
+                "default_constants": chip.default_constants,
                 **groups,
+                "constants": others,
+                "refused": {n: {"quantity": name, **asdict(q)} for n, (name, q) in chip.refused.items()},
                 "nodes": {kind.__name__: how for kind, how in target.supports.items()},
                 "not_modelled": list(chip.not_modelled),
                 "sources": {key: title for key, title in bibliography().items() if key in used},
             }
         )
         return
-    console.print(report.chip(chip.name, chip.title, groups, list(chip.not_modelled)))
+    shown = groups | {f"{g}, constants {n}": table for n, tables in others.items() for g, table in tables.items()}
+    console.print(report.chip(chip.name, chip.title, shown, list(chip.not_modelled)))
+    console.print(f"Runs {chip.regime}; constants {', '.join(chip.constant_sets)}, the first unless another is named.")
+    for refused, (quantity, q) in chip.refused.items():
+        console.print(f"Refused: '{refused}' as {quantity}: {q.note}.", markup=False)
 
 
 @app.command()

@@ -192,7 +192,8 @@ def chip(name: str, title: str, groups: Mapping[str, Mapping[str, Any]], not_mod
 def _constant(value: float, unit: str) -> str:
     if unit in ("J", "s", "W"):
         return si(value, unit)
-    return f"{value:,.0f}" + ("" if unit == "1" else f" {unit}")
+    number = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}"
+    return number + ("" if unit == "1" else f" {unit}")
 
 
 def designs(found: Mapping[str, Any]) -> Group:

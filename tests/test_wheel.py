@@ -29,7 +29,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_everything(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    for path in ("hardware/program.py", "hardware/chips/loihi2.toml", "hardware/references.bib", "datasets/source.py"):
+    for path in (
+        "hardware/program.py",
+        "hardware/chips/loihi2.toml",
+        "hardware/references.bib",
+        "hardware/cmos45.toml",
+        "datasets/source.py",
+    ):
         assert f"neuro/{path}" in names
     assert any(n.startswith("neuro/presets/") and n.endswith(".toml") for n in names)
     assert any(n.startswith("neuro/datasets/data/braille/") for n in names)

@@ -71,6 +71,12 @@ def test_chips() -> None:
     assert chip["not_modelled"]
     assert {q["source"] for q in chip["energy"].values()} <= set(chip["sources"])
     assert "synop" in run("chips", "loihi2").stdout
+    other = printed("chips", "loihi1")
+    assert {"sanafe", "davies2018"} <= set(other["constants"])
+    assert other["constants"]["davies2018"]["energy"]["synop"]["value"] == 23.6e-12
+    assert {"sanafe2025", "davies2018"} <= set(other["sources"])
+    assert "constants davies2018" in run("chips", "loihi1").stdout
+    assert "Refused: '26pJ' as energy.synop" in run("chips", "truenorth").stdout
 
 
 def test_unknown_chip() -> None:

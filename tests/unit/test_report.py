@@ -106,3 +106,12 @@ def test_quantisation_table() -> None:
     text = shown(report.quantisation([row]))
     assert "5.00e-01" in text
     assert "clipped" in text
+
+
+def test_a_constant_below_one_is_not_rounded_away() -> None:
+    q = {"value": 0.386, "low": 0.347, "high": 0.425, "unit": "clock", "grade": "measured", "source": "somebody"}
+    limit = {"value": 1048576, "low": 1048576, "high": 1048576, "unit": "B", "grade": "published", "source": "somebody"}
+    text = shown(report.chip("toy", "Toy", {"time": {"work": q}, "limits": {"memory": limit}}, ["nothing"]))
+    assert "0.386 clock" in text
+    assert "0.347 clock .. 0.425 clock" in " ".join(text.split())
+    assert "1,048,576 B" in text
