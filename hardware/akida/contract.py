@@ -30,14 +30,14 @@ Sources: quantizeml 1.2 (Apache-2.0) and the public user guide, doc.brainchipinc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from neuro.errors import SimulationError
 from neuro.extend import did_you_mean
 from neuro.hardware.akida.geometry import Geometry, geometry_of
-from neuro.hardware.program import Population, Program, Projection
+from neuro.hardware.program import IntArray, Population, Program, Projection
 from neuro.ir import READOUTS
 
 MODELS = ("input", "potential", "scaled", "code")
@@ -103,7 +103,7 @@ def _graph(program: Program) -> Iterator[str]:
         seen.add(name)
 
 
-def _within(name: str, values: np.ndarray[tuple[int, ...], np.dtype[np.int64]], low: int, high: int) -> Iterator[str]:
+def _within(name: str, values: IntArray, low: int, high: int) -> Iterator[str]:
     if values.size and (values.min() < low or values.max() > high):
         yield f"{name} must lie in {low}..{high}, found {values.min()}..{values.max()}"
 
@@ -115,6 +115,7 @@ def _population(population: Population) -> Iterator[str]:
         return
     if population.model == "input":
         yield from _within("high", np.atleast_1d(params.get("high", np.array(1))), 1, 255)
+        yield from _within("low", np.atleast_1d(params.get("low", np.array(0))), 0, 0)
         return
     known = {*PER_CHANNEL, *SCALARS, *VECTORS, "lut"}
     yield from (f"'{name}' is unknown. {did_you_mean(name, known)}" for name in params if name not in known)
@@ -142,10 +143,9 @@ def _population(population: Population) -> Iterator[str]:
         yield "pool_pads must be smaller than pool_kernel, or a window would see nothing"
 
 
-def _vectors(params: object, table: dict[str, tuple[int, int]]) -> Iterator[str]:
-    assert hasattr(params, "__getitem__")
+def _vectors(params: Mapping[str, IntArray], table: dict[str, tuple[int, int]]) -> Iterator[str]:
     for name, (length, least) in table.items():
-        if name in params:  # type: ignore[operator]
+        if name in params:
             values = params[name]
             if values.shape != (length,) or values.min() < least or values.max() > 1 << 12:
                 yield f"{name} must be {length} integers in {least}..4096, got {values.tolist()!r:.60}"
@@ -215,10 +215,10 @@ def accumulator_ranges(program: Program) -> dict[str, tuple[int, int]]:
         bias = population.params.get("bias", np.array(0)).astype(object) << shift.astype(object)
         low, high = low + int(np.min(bias)), high + int(np.max(bias))
         widest = (min(low, 0), max(high, 0))
-        if "lut" in population.params:
-            low, high = int(population.params["lut"].min()), int(population.params["lut"].max())
         if population.params.get("relu", np.array(0)):
             low, high = 0, max(high, 0)
+        if "lut" in population.params:
+            low, high = int(population.params["lut"].min()), int(population.params["lut"].max())
         low, high = min(low, low * area), max(high, high * area)
         found[population.name] = (min(low, widest[0]), max(high, widest[1]))
         sent[population.name] = {

@@ -144,6 +144,7 @@ BAD = {
         "a", {"pool_kernel": np.ones(2, int), "pool_stride": np.ones(2, int), "pool_pads": np.ones(4, int)}
     ),
     "high must lie in 1..255": ("in", {"high": np.array(300)}),
+    "low must lie in 0..0": ("in", {"low": np.array(-1)}),
 }  # fmt: skip
 
 
@@ -174,6 +175,12 @@ def test_a_broken_graph_is_refused():
         with pytest.raises(SimulationError) as caught:
             check(broken)
         assert message in str(caught.value), message
+
+
+def test_a_table_may_send_what_a_rectifier_would_not():
+    program, _ = akida.program_from_seed(0)
+    table = {"lut": np.full(2048, -700), "m_act": np.ones(6, int), "e_act": np.zeros(6, int)}
+    assert accumulator_ranges(changed(program, "a", **table))["a"][0] <= -700
 
 
 def test_ranges_hold_what_occurs():
