@@ -95,9 +95,11 @@ def _results_page() -> str:
 def _generate() -> None:
     folder = HERE / "_generated"
     folder.mkdir(exist_ok=True)
+    (folder / "parts").mkdir(exist_ok=True)
     for path in sorted(CHIP_FOLDER.glob("*.toml")):
         (folder / f"{path.stem}.md").write_text(_chip_page(path), encoding="utf-8")
-    (folder / "parts").mkdir(exist_ok=True)
+        missing = "\n".join(f"- {line}" for line in read_chip(path).not_modelled)
+        (folder / "parts" / f"not_modelled_{path.stem}.md").write_text(missing + "\n", encoding="utf-8")
     (folder / "parts" / "validation.md").write_text(_validation_table(), encoding="utf-8")
     (folder / "results.md").write_text(_results_page(), encoding="utf-8")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from neuro.hardware.chip import CHIP_FOLDER, bibliography, read_chip
 from neuro.hardware.predict import Stage
 
 CHIPS = sorted(p.stem for p in CHIP_FOLDER.glob("*.toml"))
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = [p for p in sorted(DOCS.glob("*.md")) if any(name.startswith(p.stem) for name in CHIPS)]  # akida.md is of two
 KERNELS = {"conv1x1": 0.386, "conv3x3": 0.648, "sepconv3x3": 0.646, "conv5x5": 2.24, "conv7x7": 9.269}
 COUNTS = {"synops": 1e6, "updates": 1e4, "spikes": 1e3, "packets": 1e3, "injected": 100.0}
 
@@ -131,3 +134,9 @@ def test_a_chip_file_with_unsound_constants_is_refused(tmp_path) -> None:  # typ
         "refused.x",
     ):
         assert part in text
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[p.stem for p in PAGES])
+def test_every_page_of_a_chip_ends_with_what_is_not_modelled(page: Path) -> None:
+    headings = re.findall(r"^## (.*)$", page.read_text(encoding="utf-8"), flags=re.M)
+    assert headings[-1] == "Not modelled"
