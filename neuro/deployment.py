@@ -385,9 +385,11 @@ def _write(network: Network, program: Program, data: EventSet, steps: int, folde
 
 
 def _draw(network: Network, program: Program, data: EventSet, steps: int, folder: Path) -> dict[str, str]:
-    """One recording as a raster, and the membrane of the readout beside the float network's where there is one."""
+    """One recording as a raster, its load on cores and links, and the membrane of the readout beside the float
+    network's where there is one."""
     from neuro import plots
     from neuro.hardware import simulate
+    from neuro.hardware.floorplan import floorplan
     from neuro.hardware.target import load_target
 
     chip, membrane = program.chip, load_target(program.chip).membrane
@@ -402,6 +404,8 @@ def _draw(network: Network, program: Program, data: EventSet, steps: int, folder
     layers = {name: trace.spikes[name][:, 0] for name in program.populations if name in named}
     files = {"raster": f"{chip}_raster.png"}
     plots.save(plots.raster(layers, program.dt, title), folder / files["raster"])
+    files["floorplan"] = f"{chip}_floorplan.png"
+    plots.save(floorplan(program, trace, title), folder / files["floorplan"])
     if probes and program.output in program.scale:
         late = program.skew[program.output]
         chip_v = trace.probes[probes[0]][late : late + steps, 0] * program.scale[program.output]
