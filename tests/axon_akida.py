@@ -14,7 +14,7 @@ import numpy as np
 
 from neuro.hardware.akida import plain
 from neuro.hardware.akida.geometry import geometry, slid
-from neuro.hardware.akida.kernels import run_stage
+from neuro.hardware.akida.kernels import accumulate, finish, run_stage
 from neuro.hardware.akida.packed import alone
 from neuro.hardware.program import Placement, Population, Program, Projection
 
@@ -123,6 +123,32 @@ def _registers(rng: np.random.Generator, model: str, p: np.ndarray) -> dict[str,
     extreme = rng.random(out) < 0.1
     exponent = np.where(extreme, rng.choice([-160, 128], out), exponent)
     return {"threshold": threshold, "act_bits": np.array(bits), "step_mantissa": mantissa, "step_exponent": exponent}
+
+
+def wide_from_seed(seed: int, side: int = 60) -> Case:
+    """A layer that passes its input on, [channel, side, side], to registers drawn as above: one synapse per neuron."""
+    rng = np.random.default_rng(seed)
+    channels = int(rng.integers(1, 7))
+    source = Population("x", "x", "layer", (channels, side, side))
+    top = int(rng.choice([100, 1 << 12, 1 << 20, EDGE]))
+    x = rng.integers(-top, top + 1, source.shape)
+    params = {"stride": [1, 1], "pads": [0] * 4, "groups": channels}
+    projection = Projection("p", "p", "x", "l", "conv", np.ones((channels, 1, 1, 1), int), params)
+    model = ("scaled", "code")[rng.integers(2)]
+    registers = _registers(rng, model, x.reshape(channels, -1))
+    return Population("l", "l", model, source.shape, registers), (projection,), (source,), (x,)
+
+
+def interpreted(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """(potentials, values) int64[n] of the kernels' ``.py_func``."""
+    population, projections, sources, inputs = case
+    stage = alone(population, projections, sources)
+    layer, x = stage.layer, inputs[0].reshape(1, -1).astype(np.int32)
+    sums = np.zeros((1, layer.image_h * layer.image_w * layer.channels), np.int64)
+    p, s = (np.zeros((1, population.size), np.int32) for _ in range(2))
+    accumulate.py_func(stage.arcs[0], x, sums, np.zeros((1, 1), np.int64), 0, 1)
+    finish.py_func(layer, sums, p, s, 0, 1)
+    return p[0].astype(np.int64), s[0].astype(np.int64)
 
 
 SEEN: Counter[str] = Counter()

@@ -52,6 +52,32 @@ def test_a_million_updates_reach_every_end():
     assert all(akida.SEEN[what] > 500 for what in WANTED), akida.SEEN
 
 
+def assert_three_agree(seed, side):
+    case = akida.wide_from_seed(seed, side)
+    compiled, plain_ = akida.both(*case)
+    for name, ours, theirs, python in zip("ps", compiled, plain_, akida.interpreted(case), strict=True):
+        assert not differences(name, ours, theirs)
+        assert not differences(name, ours, python)
+    akida.note(case, *compiled)
+
+
+def test_compiled_interpreted_and_plain_agree():
+    for seed in range(12):
+        assert_three_agree(seed, 12)
+
+
+@pytest.mark.slow
+def test_a_million_values_of_compiled_interpreted_and_plain():
+    akida.SEEN.clear()
+    seed = 100
+    while akida.SEEN["values"] < 1_000_000:
+        assert_three_agree(seed, 60)
+        seed += 1
+    wanted = ("tie", "negative tie", "high", "low", "on the threshold", "top code", "code between")
+    assert all(akida.SEEN[what] > 500 for what in wanted), akida.SEEN
+    assert akida.SEEN["shift left"] > 5  # channels
+
+
 @pytest.mark.parametrize("seed", range(9))
 def test_a_program_equals_unbounded_integers(seed):
     program, dense = akida.program_from_seed(seed)
