@@ -49,7 +49,8 @@ class Taps(Temporal):
 
     def forward(self, x: Tensor) -> Tensor:
         steps = self.get_buffer("steps").tolist()
-        return torch.cat([functional.pad(x, (0, 0, 0, 0, d, 0))[: len(x)] for d in steps], -1)
+        late = [min(d, len(x)) for d in steps]  # beyond the end of the sample nothing arrives
+        return torch.cat([functional.pad(x[: len(x) - d], (0, 0, 0, 0, d, 0)) for d in late], -1)
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         steps = self.get_buffer("steps").tolist()

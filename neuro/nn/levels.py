@@ -53,8 +53,8 @@ class Levels:
             bad.append(f"axons must be one to four values other than 0, got {list(self.values)}")
         elif max(map(abs, self.values)) > self.weight:
             bad.append(f"axons must lie in -{self.weight}..{self.weight}, got {list(self.values)}")
-        if not self.unit > 0 or not math.log2(self.unit).is_integer():
-            bad.append(f"unit must be a power of two, got {self.unit!r}")
+        if not 2.0**-20 <= self.unit <= 2.0**20 or not math.log2(self.unit).is_integer():
+            bad.append(f"unit must be a power of two in 2^-20..2^20, got {self.unit!r}")
         return bad
 
     @property

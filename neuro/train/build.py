@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from neuro.errors import BadConfig, NetworkError
 from neuro.extend import did_you_mean
-from neuro.ir import RESETS, Shape
+from neuro.ir import MAX_DELAY_STEPS, RESETS, Shape
 from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Recurrent, Temporal, decays
 from neuro.nn.masked import MaskedLinear
@@ -60,6 +60,8 @@ class LinearSpec:
         bad = _at_least(bad, 1, fan_in=self.fan_in)
         if (self.max_delay > 0) + (self.bits > 0) + (self.fan_in is not None) > 1:
             bad.append("of bits, max_delay and fan_in only one can be had")
+        if self.window > 1 and self.fan_in is not None:
+            bad.append("window and fan_in cannot be had together")
         return bad + _bits_problems(self.bits)
 
     def build(self, shape: Shape, rng: torch.Generator) -> nn.Module:
@@ -264,7 +266,8 @@ class TapsSpec:
     steps: tuple[int, ...]
 
     def problems(self) -> list[str]:
-        return [] if self.steps and min(self.steps) >= 0 else ["steps must be one or more delays, none negative"]
+        good = self.steps and min(self.steps) >= 0 and max(self.steps) <= MAX_DELAY_STEPS
+        return [] if good else [f"steps must be one or more delays in 0..{MAX_DELAY_STEPS}, got {list(self.steps)}"]
 
     def build(self, shape: Shape) -> nn.Module:
         if len(shape) != 1:

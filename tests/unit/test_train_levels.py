@@ -223,6 +223,7 @@ def test_training_on_levels_learns() -> None:
         ((nn.Linear(6, 3), IF(-1.0)), Levels(), "thresholds must lie in"),
         ((nn.Linear(6, 3), IF(1e5)), Levels(), "thresholds must lie in"),
         ((nn.Linear(6, 3), IF(1.0)), Levels(unit=0.01), "power of two"),
+        ((nn.Linear(6, 3), IF(1.0)), Levels(unit=5e-324), "power of two"),
         ((nn.Linear(6, 3), IF(1.0)), Levels((1, 0)), "other than 0"),
         ((nn.Linear(6, 3), IF(1.0)), Levels((1, 2, 3, 4, 5)), "one to four"),
         ((nn.Linear(6, 3), IF(1.0)), Levels((1, 300)), "must lie in -255..255"),
