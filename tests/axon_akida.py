@@ -48,7 +48,7 @@ def _projection(rng: np.random.Generator, source: Population, out: int, dense: b
         weight = rng.integers(-most, most + 1, (out, source.size))
         return Projection("p", "p", "x", "l", "dense", weight, {})
     channels, height, width = source.shape
-    groups = int(rng.choice([g for g in (1, channels) if out % g == 0]))
+    groups = int(rng.choice([g for g in (1, 2, channels) if channels % g == 0 and out % g == 0]))
     stride = rng.integers(1, 4, 2)
     pads = rng.integers(0, 4, 4)
     kernel = [int(rng.integers(1, min(5, n + pads[i] + pads[i + 2]) + 1)) for i, n in enumerate((height, width))]
