@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from neuro import ir
+from neuro import chain, ir
 from neuro.hardware.baseline import ann_counts
 from neuro.hardware.estimate import Estimate
 from neuro.hardware.predict import predict
@@ -63,6 +63,21 @@ TIME_2018, ABOVE_LOADED_2018 = 11.14e-3, (100.25e-3 - 95.72e-3) * 11.14e-3
 def keywords(**options: Any) -> Estimate:
     """Keyword spotting on Loihi 1, by default with its measured time."""
     return predict("loihi1", KEYWORDS, steps=STEPS, cores=2, **({"time_s": 1 / RATE_2019} | options))
+
+
+def keyword_network(threshold: float = 8500.0, seed: int = 11) -> ir.Network:
+    """A network of the keyword spotter's shape on the chip, 390-256-256, with random weights."""
+    rng = np.random.default_rng(seed)
+    first, second = (rng.integers(-60, 64, (LAYER, n)) * 2.0 for n in (INPUTS, LAYER))
+    nodes: dict[str, Any] = {
+        "in": ir.Input((INPUTS,)),
+        "w1": ir.Linear(first),
+        "a": ir.IF(v_threshold=np.full(LAYER, threshold)),
+        "w2": ir.Linear(second),
+        "b": ir.IF(v_threshold=np.full(LAYER, threshold / 5)),
+        "out": ir.Output("count"),
+    }
+    return chain(nodes, dt=1e-3)
 
 
 def _latency(e: Estimate) -> tuple[float, float, float]:
