@@ -211,7 +211,8 @@ def _bad_learning(program: Program, projection: Projection) -> list[Violation]:
         if heterogeneous(program.populations[end]):
             bad.append(Violation(projection.name, f"kinds of neurons in '{end}'", "several", 1, "Give them one kind."))
         if end in images:
-            bad.append(Violation(projection.name, f"'{end}', next to a convolution", "an image", "a vector", "Relay it."))
+            what = f"'{end}', next to a convolution"
+            bad.append(Violation(projection.name, what, "an image", "a vector", "Relay it."))
     if not scalar(projection, "pre_mantissa", 0) and not scalar(projection, "post_mantissa", 0):
         bad.append(Violation(projection.name, "products of its rule", 0, "1 or 2", "Give pre or post a mantissa."))
     return bad

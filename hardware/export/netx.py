@@ -39,6 +39,8 @@ from neuro.hardware.export.lava_limits import (
     truncated,
     why_not_conv,
 )
+from neuro.hardware.loihi2.learning import learns
+from neuro.hardware.loihi2.models import graded
 from neuro.hardware.program import Population, Program, Projection
 
 IntArray = NDArray[np.int64]
@@ -119,6 +121,8 @@ def _chain(program: Program) -> tuple[list[Layer], list[str]]:
         if population.model == "input":
             if population.name != program.input:
                 bad.append(f"'{population.name}' is a second input; netx has one")
+            elif graded(population):
+                bad.append(f"'{population.name}' carries numbers; netx says nothing of their range. {LAVA}")
             continue
         if population.model not in ("lif", "li"):
             bad.append(f"'{population.name}': model '{population.model}' is no CUBA neuron")
@@ -151,6 +155,8 @@ def _no_word(program: Program, projection: Projection, recurrent: bool) -> list[
     source, target = program.populations[projection.source], program.populations[projection.target]
     if kind not in ("dense", "sparse", "conv"):
         return [f"'{name}': kind '{kind}' has no netx layer"]
+    if learns(projection):
+        return [f"'{name}' learns, for which netx has no word. {LAVA}"]
     if recurrent and (kind == "conv" or "delay_steps" in projection.params):
         return [f"'{name}': netx has recurrent connections only as a dense matrix without delays. {LAVA}"]
     if recurrent and any(p.kind == "conv" for p in program.into(target.name)):

@@ -97,6 +97,9 @@ def _population(program: Program, population: Population) -> Iterator[str]:
     if population.model not in MODELS:
         yield f"model '{population.model}' is not one of 'input', {', '.join(map(repr, MODELS))}"
         return
+    for name in sorted(set(population.params) - set(MODELS[population.model])):
+        why = " (Lava has no fixed-point model with a refractory period)" if "refract" in name else ""
+        yield f"parameter '{name}' means nothing to model '{population.model}'{why}"
     for name, (low, high) in MODELS[population.model].items():
         if name not in population.params:
             yield f"parameter '{name}' is missing"
@@ -127,6 +130,8 @@ def _projection(program: Program, projection: Projection) -> Iterator[str]:
     elif len(ends) == 2:
         if ends[1].model == "input":
             yield "ends in an input, which takes no synapses"
+        for name in sorted(set(projection.params) - KNOWN[projection.kind]):
+            yield f"parameter '{name}' means nothing to kind '{projection.kind}'"
         yield from _common(projection, ends[1])
         if learns(projection):
             yield from learning.problems(projection)
@@ -208,3 +213,9 @@ def _conv(projection: Projection, source: Population, target: Population) -> Ite
 
 
 KINDS = {"dense": _dense, "sparse": _sparse, "conv": _conv}
+_ANY = {"num_message_bits", "port"}
+KNOWN = {
+    "dense": _ANY | {*MATRIX_RANGES, "delay_steps", *learning.RANGES},
+    "sparse": _ANY | {*MATRIX_RANGES, "delay_steps", "row", "col"},
+    "conv": _ANY | {*CONV_PAIRS, "groups"},
+}

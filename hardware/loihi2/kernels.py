@@ -44,7 +44,7 @@ from neuro.hardware.loihi2.neurons import (
     update_sigma_delta,
     update_ternary,
 )
-from neuro.hardware.loihi2.packed import OTHER, PLASTIC, Packed, names_of, pack, plastic_of
+from neuro.hardware.loihi2.packed import PLAIN, PLASTIC, Packed, names_of, pack, plastic_of
 from neuro.hardware.loihi2.plastic import Learned, deliver_plastic, learn, learned_of, reset, write_learned
 from neuro.hardware.program import Program
 from neuro.hardware.trace import Counters, Trace
@@ -221,11 +221,11 @@ def step_other(net: Packed, work: Work, p: int) -> None:
         update_sigma_delta(lo, hi, u, v, w, x, a, keep_u, keep_v, bias, threshold, extra, sent, fired, first)
 
 
-@piece
+@kernel
 def step(net: Packed, work: Work, p: int, t: int) -> None:
-    """Step t, counted from 0, of a population, whose input stands in work.a (and work.b)."""
+    """Step t, counted from 0, of a population of any model, whose input stands in work.a (and work.b)."""
+    lo, hi, first = net.first[p], net.first[p + 1], 64 * net.block[p]
     if net.model[p] == LIF:
-        lo, hi, first = net.first[p], net.first[p + 1], 64 * net.block[p]
         if net.period[p] > 0 and (t + 1) % net.period[p] == net.phase[p]:
             for i in range(lo, hi):
                 work.u[i], work.v[i] = 0, 0
@@ -233,6 +233,26 @@ def step(net: Packed, work: Work, p: int, t: int) -> None:
         update(lo, hi, work.u, work.v, work.a, *registers, work.fired, first)
     else:
         step_other(net, work, p)
+
+
+@kernel
+def step_and_write(net: Packed, work: Work, out: Out, p: int, t: int, b: int) -> None:
+    """`step`, and what only some models have into the probes."""
+    lo, hi = net.first[p], net.first[p + 1]
+    if work.w.size > 0:
+        write(net, lo, hi, work.b, out.probes, t, b, out.columns[B_ROW, p])
+    step(net, work, p, t)
+    if work.w.size > 0:
+        write(net, lo, hi, work.w, out.probes, t, b, out.columns[W_ROW, p])
+        write(net, lo, hi, work.x, out.probes, t, b, out.columns[X_ROW, p])
+
+
+@kernel
+def reset_others(net: Packed, work: Work) -> None:
+    """To rest what only some models have."""
+    for i in range(work.w.size):
+        work.w[i], work.x[i], work.b[i] = 0, 0, 0
+    reset(net.rules, work.learned)
 
 
 @kernel
@@ -258,24 +278,37 @@ def arrive_plastic(net: Packed, work: Work, out: Out, arc: int, p: int, t: int, 
     write_learned(net.rules, learned, k, out.learned[k], out.probes, then, b)
 
 
-@piece
-def simulate_sample(net: Packed, work: Work, out: Out, dense: Words, values: Int32, depth: int, b: int) -> bool:
-    """Sample b from rest. dense: [steps, batch, words], laid out as flags; values: [steps, batch, inputs] what a
-    graded input carries, else empty. False: work.events is too short for it."""
+@kernel
+def arrive_other(net: Packed, work: Work, out: Out, arc: int, p: int, t: int, b: int) -> None:
+    """What an arc brings in step t that is not PLAIN."""
+    source, then = net.arc_source[arc], t - net.arc_lag[arc]
+    if then < 0:
+        return
+    begin, end = work.start[source, then], work.stop[source, then]
+    if net.arc_kind[arc] == PLASTIC:
+        arrive_plastic(net, work, out, arc, p, t, b, True)
+    elif end > begin:
+        arrive_graded(net, work, arc, net.first[p], net.first[p + 1], begin, end)
+
+
+@kernel
+def simulate_sample(net: Packed, work: Work, out: Out, dense: Words, values: Int32 | None, depth: int, b: int) -> bool:
+    """Sample b from rest. dense: [steps, batch, words], laid out as flags. values: None where there is nothing but
+    LIF and spikes, and the compiler then leaves out all the rest; else [steps, batch, inputs], what a graded input
+    carries, or empty. False: work.events is too short for it."""
     steps, inputs = dense.shape[0], net.first[1]
     events, u, v, a = work.events, work.u, work.v, work.a
     for i in range(u.size):
         u[i], v[i], a[i] = 0, 0, 0
-    for i in range(work.w.size):
-        work.w[i], work.x[i], work.b[i] = 0, 0, 0
-    reset(net.rules, work.learned)
+    if values is not None:
+        reset_others(net, work)
     used = 0
     for t in range(steps):
         if used + inputs > events.size:
             return False
         begin = used
         used = collect(dense[t, b], 0, net.block[1], events, used)
-        if values.size > 0:
+        if values is not None and values.size > 0:
             for e in range(begin, used):
                 work.payload[e] = values[t, b, events[e]]
         out.injected[b, t] = used - begin
@@ -286,42 +319,38 @@ def simulate_sample(net: Packed, work: Work, out: Out, dense: Words, values: Int
                 lo, hi = net.first[p], net.first[p + 1]
                 for arc in range(net.arc[p], net.arc[p + 1]):
                     source, then = net.arc_source[arc], t - net.arc_lag[arc]
-                    if net.arc_kind[arc] == PLASTIC:
-                        if then >= 0:
-                            arrive_plastic(net, work, out, arc, p, t, b, True)
+                    if values is not None and net.arc_kind[arc] != PLAIN:
+                        arrive_other(net, work, out, arc, p, t, b)
                     elif then >= 0 and work.stop[source, then] > work.start[source, then]:
                         begin, end = work.start[source, then], work.stop[source, then]
-                        if net.arc_kind[arc] == OTHER:
-                            arrive_graded(net, work, arc, lo, hi, begin, end)
-                        else:
-                            deliver(net, arc, a, work.part, lo, hi, events, begin, end)
+                        deliver(net, arc, a, work.part, lo, hi, events, begin, end)
                 write(net, lo, hi, a, out.probes, t, b, out.columns[A_ROW, p])
-                if work.w.size > 0:
-                    write(net, lo, hi, work.b, out.probes, t, b, out.columns[B_ROW, p])
-                step(net, work, p, t)
-                if work.w.size > 0:
-                    write(net, lo, hi, work.w, out.probes, t, b, out.columns[W_ROW, p])
-                    write(net, lo, hi, work.x, out.probes, t, b, out.columns[X_ROW, p])
+                if values is None:
+                    registers = net.keep_u, net.keep_v, net.bias, net.threshold
+                    update(lo, hi, u, v, a, *registers, work.fired, 64 * net.block[p])
+                else:
+                    step_and_write(net, work, out, p, t, b)
                 write(net, lo, hi, u, out.probes, t, b, out.columns[U_ROW, p])
                 write(net, lo, hi, v, out.probes, t, b, out.columns[V_ROW, p])
                 if used + hi - lo > events.size:
                     return False
                 begin = used
                 used = collect(work.flags, net.block[p], net.block[p + 1], events, used)
-                if net.graded[p] == 1:
+                if values is not None and net.graded[p] == 1:
                     for e in range(begin, used):
                         work.payload[e] = work.sent[lo + events[e]]
                 settle(net, work, out, p, b, t, begin, used, t - depth)
-        for p in range(net.stage[s], net.stage[s + 1]):
-            for arc in range(net.arc[p], net.arc[p + 1]):
-                if net.arc_kind[arc] == PLASTIC:  # what the last step teaches
-                    arrive_plastic(net, work, out, arc, p, steps, b, False)
+        if values is not None:
+            for p in range(net.stage[s], net.stage[s + 1]):
+                for arc in range(net.arc[p], net.arc[p + 1]):
+                    if net.arc_kind[arc] == PLASTIC:  # what the last step teaches
+                        arrive_plastic(net, work, out, arc, p, steps, b, False)
     return True
 
 
 @kernel
 def simulate_samples(
-    net: Packed, work: Work, out: Out, dense: Words, values: Int32, depth: int, begin: int, end: int
+    net: Packed, work: Work, out: Out, dense: Words, values: Int32 | None, depth: int, begin: int, end: int
 ) -> int:
     """Samples begin..end-1 of a batch; returns the first that work.events is too short for, or end."""
     for b in range(begin, end):
@@ -346,7 +375,7 @@ def work_of(net: Packed, steps: int, capacity: int) -> Work:
 
 
 def _simulate(
-    net: Packed, out: Out, dense: Words, values: Int32, depth: int, pieces: Iterator[tuple[int, int]]
+    net: Packed, out: Out, dense: Words, values: Int32 | None, depth: int, pieces: Iterator[tuple[int, int]]
 ) -> None:
     """Samples begin..end-1 of each piece, until none is left; with more room where there was too little."""
     steps = dense.shape[0]
@@ -386,6 +415,12 @@ def _check_dense(dense: NDArray[Any], inputs: int, low: int, high: int) -> None:
     if dense.dtype.kind not in "bui" or int(dense.min()) < low or int(dense.max()) > high:
         held = "0 and 1" if (low, high) == (0, 1) else f"{low}..{high}"
         raise SimulationError(f"dense must hold integers {held}, got {dense.dtype} {dense.min()}..{dense.max()}")
+
+
+def _plain(net: Packed) -> bool:
+    """Whether there is nothing but LIF and spikes, for which a smaller kernel is compiled."""
+    others = net.graded.any() or (net.model != LIF).any() or net.period.any() or (net.arc_kind != PLAIN).any()
+    return not others
 
 
 def _threads() -> int:
@@ -441,7 +476,7 @@ def run(
         injected=np.zeros((batch, steps), np.int64),
     )
     entered = np.zeros((steps, batch, 64 * int(net.block[1])), np.uint8)  # silence at the end, whole blocks
-    values = np.zeros((0, 0, 0), np.int32)
+    values = None if _plain(net) else np.zeros((0, 0, 0), np.int32)
     if net.graded[0]:
         values = np.zeros((steps, batch, inputs), np.int32)
         values[:length] = dense
@@ -454,7 +489,7 @@ def run(
 
     spikes: dict[str, NDArray[Any]] = {}
     if record_spikes:
-        spikes[program.input] = values if net.graded[0] else entered[:, :, :inputs]
+        spikes[program.input] = entered[:, :, :inputs] if values is None or not net.graded[0] else values
         for i, name in enumerate(names[1:], 1):
             if net.graded[i]:
                 spikes[name] = out.messages[:, :, column[i] : column[i + 1]]

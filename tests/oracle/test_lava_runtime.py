@@ -56,10 +56,14 @@ def every_model():
     return program(populations, projections, depth=3, readout="last")
 
 
+def numbers(seed):
+    """Input for `every_model`."""
+    rng = np.random.default_rng(seed)
+    return (rng.random((25, 3, 4)) < 0.5) * rng.integers(-9, 21, (25, 3, 4))
+
+
 def test_every_neuron_model_with_graded_messages():
-    made = every_model()
-    rng = np.random.default_rng(4)
-    given = (rng.random((25, 3, 4)) < 0.5) * rng.integers(-9, 21, (25, 3, 4))
+    made, given = every_model(), numbers(4)
     trace = simulate(made, given)
     for name, sent in trace.spikes.items():
         assert 0 < (sent != 0).mean() < 1, f"'{name}' says nothing in this test"

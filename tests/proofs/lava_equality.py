@@ -1,11 +1,13 @@
-"""Proof: our Loihi 2 simulator and real Lava 0.10.0 agree on u, v and every spike, bit for bit.
+"""Proof: our Loihi 2 simulator and real Lava 0.10.0 agree on every state and every message, bit for bit.
 
     python tests/proofs/lava_equality.py [--quick] [--json OUT] [--network NET.nir ...]
 
 Measured afresh, every value compared: random programs (raw weights, exponents -8..16, bits 1..8, all sign modes,
-decays, biases, delays 0..63, wrap of u, clip of v, convolutions, sparse, recurrent) in Lava's process models; each
-rewriting of the exporter; netx files; and whole recordings of Braille and N-MNIST through compiled networks in
-Lava's real runtime. --network adds networks (say, of a trained run) on the recordings that suit them.
+decays, biases, delays 0..63, wrap of u, clip of v, convolutions, sparse, recurrent; LIF, ternary, resetting,
+sigma-delta and resonating neurons, graded messages) in Lava's process models; random learners, weights and traces
+after each step; each rewriting of the exporter; netx files; every model and learning in Lava's real runtime, and there
+whole recordings of Braille and N-MNIST through compiled networks. --network adds networks (say, of a trained run) on
+the recordings that suit them.
 Exits 1 where one value differs, where Lava is missing, or where the random programs did not reach what they must.
 """
 
@@ -23,6 +25,8 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "oracle"), str(ROOT / "tests" / "unit")]
 
+import test_loihi2_stdp  # noqa: E402
+from lava_programs import spikes  # noqa: E402
 from lava_random import random_program  # noqa: E402
 
 from neuro import ir, nir  # noqa: E402
@@ -31,6 +35,8 @@ from neuro.files import write_json  # noqa: E402
 from neuro.hardware import compile as compile_network  # noqa: E402
 from neuro.hardware import simulate  # noqa: E402
 from neuro.hardware.certify import certify  # noqa: E402
+from neuro.hardware.loihi2.learning import STDP  # noqa: E402
+from neuro.hardware.loihi2.models import GRADED, MODELS, graded  # noqa: E402
 
 LIMIT = (1 << 23) - 1
 SAMPLES = 20
@@ -38,7 +44,10 @@ SAMPLES = 20
 
 def extremes(program, dense, seen):
     """Count what random programs reach: spikes, wraps of u, v at its ends, delays, each kind of projection."""
-    names = [p.name for p in program.populations.values() if p.model != "input"]
+    for p in program.populations.values():
+        if p.model != "input":
+            seen[f"neurons {p.model}"] = seen.get(f"neurons {p.model}", 0) + p.size
+    names = [p.name for p in program.populations.values() if p.model in ("lif", "li")]
     probes = tuple((n, v) for n in names for v in ("u", "v", "a"))
     trace = simulate(program, dense, probes=probes)
     for name in names:
@@ -49,15 +58,22 @@ def extremes(program, dense, seen):
         seen["wraps_of_u"] += int((raw != u).sum())
         seen["clips_of_v"] += int((np.abs(v) == LIMIT).sum())
         seen["spikes"] += int(trace.spikes[name].sum())
+    for p in program.populations.values():
+        if p.model in GRADED:
+            seen["graded_messages"] += int((np.abs(trace.spikes[p.name]) > 1).sum())
+            seen["negative_messages"] += int((trace.spikes[p.name] < 0).sum())
     for p in program.projections:
         seen[p.kind] = seen.get(p.kind, 0) + 1
         seen["delayed"] += int("delay_steps" in p.params)
+        multiplies = graded(program.populations[p.source]) and "num_message_bits" in p.params
+        seen[f"graded_{p.kind}"] = seen.get(f"graded_{p.kind}", 0) + int(multiplies)
         seen["right_shifts"] += int(p.kind != "conv" and int(p.params["weight_exp"]) < 0)
 
 
 def fuzz(count):
     """Random programs in Lava's process models."""
-    seen = {"spikes": 0, "wraps_of_u": 0, "clips_of_v": 0, "delayed": 0, "right_shifts": 0}
+    seen = dict.fromkeys(("spikes", "wraps_of_u", "clips_of_v", "delayed", "right_shifts"), 0)
+    seen |= {"graded_messages": 0, "negative_messages": 0} | {f"neurons {model}": 0 for model in MODELS}
     compared = mismatches = 0
     failures = []
     began = time.perf_counter()
@@ -77,6 +93,43 @@ def fuzz(count):
         "mismatches": mismatches,
         "reached": seen,
         "failures": failures + [f"no program reached {name}" for name in unreached],
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def learners(count):
+    """Random learning rules, weights and spikes in Lava's learning process: weights and traces after each step."""
+    compared = mismatches = moved = 0
+    failures = []
+    began = time.perf_counter()
+    for seed in range(count):
+        rng = np.random.default_rng([77, seed])
+        impulses, taus = rng.integers(0, 127 * 256, 2) / 256, rng.integers(200, 60_000, 2) / 1000
+        products = [(int(rng.integers(-8, 8)), int(rng.integers(-7, 4))) for _ in range(2)]
+        if not products[0][0] and not products[1][0]:
+            continue
+        epoch = int(rng.choice([1, 1, 2, 4, 7, 20]))
+        rule = STDP(*taus.tolist(), *impulses.tolist(), *products, t_epoch=epoch, seed=int(rng.integers(1 << 20)))
+        sign, n_in, n = (int(rng.integers(1, 4)), *rng.integers(2, 12, 2).tolist())
+        program = test_loihi2_stdp.learner(
+            rule, sign=sign, exponent=int(rng.integers(-3, 3)), recurrent=sign == 1, n_in=n_in, n=n
+        )
+        dense = spikes(rng, 80, 2, n_in, float(rng.uniform(0.05, 0.6)))
+        certificate = certify(program, dense, oracle="lava-inprocess")
+        compared, mismatches = compared + certificate.compared, mismatches + certificate.mismatches
+        if not certificate.passed:
+            failures.append(f"seed {seed}: {certificate}")
+        weights = simulate(program, dense, probes=[("learns", "weights")]).probes["learns", "weights"]
+        moved += int((weights[1:] != weights[:-1]).sum())
+    if moved == 0:
+        failures.append("no weight changed")
+    return {
+        "oracle": "lava-inprocess",
+        "programs": count,
+        "compared": compared,
+        "mismatches": mismatches,
+        "reached": {"weight_changes": moved},
+        "failures": failures,
         "seconds": time.perf_counter() - began,
     }
 
@@ -163,9 +216,13 @@ def measure(quick, paths):
     """All parts by name."""
     import test_export_netx
     import test_lava_inprocess
-    from lava_programs import spikes
+    import test_lava_runtime
 
-    table = {"random programs": fuzz(60 if quick else 1000)}
+    table = {"random programs": fuzz(100 if quick else 1500), "random learners": learners(15 if quick else 150)}
+    dense = test_lava_runtime.numbers(4)
+    table["runtime: every neuron model"] = row(certify(test_lava_runtime.every_model(), dense))
+    dense = spikes(np.random.default_rng(5), 40, 2, 7, 0.35)
+    table["runtime: learning"] = row(certify(test_loihi2_stdp.learner(STDP(t_epoch=4, seed=9)), dense))
     for name, (program, _) in test_lava_inprocess.PROGRAMS.items():
         dense = spikes(np.random.default_rng(1), 60, 4, program.populations["input"].size, 0.3)
         table[f"rewriting: {name}"] = row(certify(program, dense, oracle="lava-inprocess"))

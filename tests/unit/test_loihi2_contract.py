@@ -86,6 +86,12 @@ def test_a_good_program_passes():
         (make(conv={"groups": 2}), "groups must be one positive divisor of 3"),
         (make(conv={"groups": 3}), "weights take 6 channels, the source has 2"),
         (make(conv={"padding": (0, 0)}), "makes shape (3, 2, 2), the target has (3, 3, 3)"),
+        (make(hidden={"refractory": 3}), "no fixed-point model with a refractory period"),
+        (make(hidden={"tau": 3}), "parameter 'tau' means nothing to model 'lif'"),
+        (make(conv={"weight_exp": 1}), "parameter 'weight_exp' means nothing to kind 'conv'"),
+        (make(matrix={"num_message_bits": 33}), "num_message_bits must lie in 0..32"),
+        (make(matrix={"port": 1}), "port 1 is the imaginary input of a resonator; 'out' is 'li'"),
+        (make(matrix={"t_epoch": 1}), "rng_seed must be one number"),
         (sparse([0, 4], [0, 0]), "row must lie in 0..3"),
         (sparse([0, 0], [0, 27]), "col must lie in 0..26"),
         (sparse([1, 1], [2, 2]), "1 (row, col) pair(s) are given twice"),
@@ -103,6 +109,40 @@ def test_a_good_program_passes():
 )
 def test_each_violation_is_named(program, says):
     refuse(program, says)
+
+
+DELTA = {"vth": 5, "spike_exp": 0, "state_exp": 6, "cum_error": 0}
+RF = {"sin_decay": 2000, "cos_decay": 3000, "decay_bits": 12, "state_exp": 6, "vth": 100}
+
+
+@pytest.mark.parametrize(
+    ("model", "params", "says"),
+    [
+        ("delta", DELTA | {"cum_error": 2}, "cum_error must lie in 0..1"),
+        ("sigma_delta", DELTA | {"relu": 1}, "parameter 'bias' is missing"),
+        ("sigma_delta", DELTA | {"relu": 1, "bias": 1 << 31}, "bias must lie in"),
+        ("sigma", DELTA, "parameter 'vth' means nothing to model 'sigma'"),
+        ("rf", RF | {"decay_bits": 32}, "decay_bits must lie in 0..31"),
+        ("lif_reset", LIF | {"reset_interval": 0, "reset_offset": 0}, "reset_interval must lie in 1.."),
+        ("lif_reset", LIF | {"reset_interval": np.full(4, 2), "reset_offset": 0}, "reset_interval must be a scalar"),
+        ("ternary_lif", LIF, "parameter 'vth_hi' is missing"),
+        ("lif_refractory", LIF, "model 'lif_refractory' is not one of"),
+    ],
+)
+def test_parameters_of_other_models_are_checked(model, params, says):
+    good = make()
+    refuse(replace(good, populations={**good.populations, "out": Population("out", "out", model, (4,), params)}), says)
+
+
+def test_graded_messages_teach_nothing():
+    good = make()
+    rule = {"t_epoch": 1, "rng_seed": 0, "x1_tau": 1000, "y1_tau": 1000, "x1_impulse": 0, "y1_impulse": 0}
+    rule |= {f"{a}_{b}": 0 for a in ("pre", "post") for b in ("mantissa", "exponent")}
+    dense = Projection("d", "d", "hidden", "out", "dense", np.ones((4, 27), int), MATRIX | rule)
+    made = replace(good, projections=(good.projections[0], dense))
+    check(made)
+    hidden = Population("hidden", "hidden", "delta", (3, 3, 3), DELTA)
+    refuse(replace(made, populations={**made.populations, "hidden": hidden}), "'hidden' sends graded messages")
 
 
 def test_wrong_kinds_and_ends():

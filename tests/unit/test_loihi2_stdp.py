@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from lava_programs import dense, even, needs_lava, population, program, spikes
 
-from neuro.errors import DoesNotFit, SimulationError
+from neuro.errors import DoesNotFit, SimulationError, UnsupportedNode
 from neuro.hardware.certify import certify
+from neuro.hardware.export import netx
 from neuro.hardware.export.lava_graph import lower
 from neuro.hardware.loihi2.learning import STDP, plastic
 from neuro.hardware.simulate import simulate
@@ -201,3 +202,8 @@ def test_lava_cannot_split_a_population_that_learns():
     mixed = population("post", 5, du=[1, 2, 1, 1, 1], dv=200, vth=90)
     with pytest.raises(DoesNotFit, match="kinds of neurons in 'post'"):
         lower(replace(made, populations={**made.populations, "post": mixed}))
+
+
+def test_netx_has_no_word_for_learning():
+    with pytest.raises(UnsupportedNode, match="'learns' learns"):
+        netx.layers_of(learner(STDP()))
