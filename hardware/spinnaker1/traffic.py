@@ -62,3 +62,18 @@ def traffic(program: Program) -> dict[str, Int64]:
             any_row |= np.diff(program.image["row_start"][row : row + sizes[p] + 1].astype(np.int64)) > 0
         sends[unit[p] : unit[p + 1]] += any_row
     return {"packets": packets, "hops": hops, "relay": relay, "relay_packets": sends, "unit": unit.astype(np.int64)}
+
+
+def messages(program: Program) -> dict[str, tuple[Int64, Int64]]:
+    """Where a spike of each neuron goes: population -> (neuron, target core); what delay extensions send on is not
+    among it (`neuro.hardware.target.Target.messages`)."""
+    source, target = routes(program)
+    found = {}
+    for name, cores in program.placement.core_of.items():
+        own, reached = np.nonzero(source[:, None] == np.unique(cores))
+        order = np.argsort(cores, kind="stable")
+        begin = np.searchsorted(cores[order], np.unique(cores)[reached])
+        many = np.bincount(cores)[np.unique(cores)[reached]]
+        place = np.repeat(begin - np.concatenate([[0], np.cumsum(many)[:-1]]), many) + np.arange(many.sum())
+        found[name] = (order[place].astype(np.int64), np.repeat(target[own], many))
+    return found
