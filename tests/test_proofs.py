@@ -13,7 +13,8 @@ PROOFS = sorted((Path(__file__).parent / "proofs").glob("*.py"))
 
 
 def test_the_proofs_are_there() -> None:
-    assert {"lava_equality", "loihi_accuracy", "kill_resume", "bad_input", "energy_validation"} <= {p.stem for p in PROOFS}
+    known = {"lava_equality", "loihi_accuracy", "kill_resume", "bad_input", "energy_validation"}
+    assert known <= {p.stem for p in PROOFS}
 
 
 @pytest.mark.slow

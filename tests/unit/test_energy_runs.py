@@ -1,4 +1,4 @@
-"""Measured runs stay within the limits that the proof judges by; the proof itself is tests/proofs/energy_validation.py."""
+"""Measured runs stay within the limits that tests/proofs/energy_validation.py judges by."""
 
 from __future__ import annotations
 
