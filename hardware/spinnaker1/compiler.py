@@ -23,6 +23,7 @@ from neuro.hardware.lowering import Lowered, Synapses, lower
 from neuro.hardware.program import Population, Program, Projection
 from neuro.hardware.spinnaker1.fit import Fitted, Incoming, Layer, fit
 from neuro.hardware.spinnaker1.layout import CHIP, check, lay, machine, shape_of
+from neuro.hardware.spinnaker1.traffic import messages
 from neuro.hardware.target import Oracle, Target, Visit
 from neuro.hardware.timing import Link, skews
 from neuro.hardware.trace import Trace
@@ -56,6 +57,7 @@ class _Options:
     timestep_ms: float
     ring: str
     neurons_per_core: int
+    cores_per_chip: int
 
     def __post_init__(self) -> None:
         bad = []
@@ -65,9 +67,10 @@ class _Options:
             bad.append(f"timestep_ms must lie in 0.1..1000, got {self.timestep_ms!r}")
         if self.ring not in RINGS:
             bad.append(f"ring must be one of {RINGS}, got {self.ring!r}")
-        most = CHIP.limit("neurons_per_core")
-        if not isinstance(self.neurons_per_core, (int, np.integer)) or not 1 <= self.neurons_per_core <= most:
-            bad.append(f"neurons_per_core must lie in 1..{most}, got {self.neurons_per_core!r}")
+        for name in ("neurons_per_core", "cores_per_chip"):
+            value, most = getattr(self, name), CHIP.limit(name)
+            if not isinstance(value, (int, np.integer)) or not 1 <= value <= most:
+                bad.append(f"{name} must lie in 1..{most}, got {value!r}")
         if bad:
             raise ChipError("compile options cannot be used", bad)
 
@@ -81,6 +84,7 @@ def compile_network(
     ring: str = "safe",
     boards: int = 1,
     neurons_per_core: int = 256,
+    cores_per_chip: int = 17,
 ) -> Program:
     """A Network as a SpiNNaker machine.
 
@@ -91,14 +95,14 @@ def compile_network(
         ring: how many bits of its weights a population keeps. "safe": as many as rule out that its 16-bit ring buffers
             saturate. "spynnaker": by sPyNNaker's bound (30 Hz per synapse, 5 standard deviations), which may be more;
             then neurons that can lose input are listed.
-        boards: 1, or a multiple of 3. neurons_per_core: most neurons on a core.
+        boards: 1, or a multiple of 3. neurons_per_core: most neurons on a core. cores_per_chip: cores used on a chip.
 
     Raises:
         UnsupportedNode: parts with no counterpart, all of them. DoesNotFit: limits exceeded, all of them.
         PrecisionLoss: ``strict`` and a substitution would be needed. ChipError: an option out of range.
     """
-    options = _Options(max_steps, timestep_ms, ring, neurons_per_core)
-    fabric = machine(boards)
+    options = _Options(max_steps, timestep_ms, ring, neurons_per_core, cores_per_chip)
+    fabric = machine(boards, cores_per_chip)
     lowered = lower(network)
     _refuse_graded_sources(network, lowered)
     substitutions: list[str] = []
@@ -232,4 +236,5 @@ TARGET = Target(
     supports=SUPPORTS,
     oracles=ORACLES,
     exporters=("pynn",),
+    messages=messages,
 )

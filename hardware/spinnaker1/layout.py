@@ -24,13 +24,13 @@ CHIP: Chip = read_chip(CHIP_FOLDER / "spinnaker1.toml")
 RING_BYTES = 2 << CHIP.limit("ring_bits")
 
 
-def machine(boards: int) -> HexTorus:
-    """One board, or a torus of three boards and their multiples.
+def machine(boards: int, cores: int) -> HexTorus:
+    """One board, or a torus of three boards and their multiples. cores: how many of a chip's are used.
 
     Raises:
         ChipError: another number of boards.
     """
-    side, cores = CHIP.limit("hex_width"), CHIP.limit("cores_per_chip")
+    side = CHIP.limit("hex_width")
     if boards == 1:
         return HexTorus(side, side, cores, False, False, hexagon(side // 2))
     if boards < 1 or boards % 3:
@@ -147,7 +147,8 @@ def _placed(
         demands.append(Demand(name, own, np.zeros(n, np.int64), np.array([8 * shared])))
         most = shape_of(n, per_core).atoms * CHIP.limit("neuron_memory") + shared
         if most > CHIP.limit("dtcm"):
-            remedy = "Compile with fewer neurons_per_core, or let fewer populations feed this one"
+            fit = (CHIP.limit("dtcm") - shared) // CHIP.limit("neuron_memory")
+            remedy = f"Compile with neurons_per_core={fit} or less" if fit > 0 else "Let fewer neurons feed this one"
             violations.append(Violation(name, "DTCM of a core (bytes)", most, CHIP.limit("dtcm"), remedy))
     placement, _ = place(demands, per_core, 1 << 62, fabric)
     use = []
@@ -163,8 +164,10 @@ def check(program: Program, boards: int, per_core: int, violations: list[Violati
     placement, fabric = program.placement, program.placement.fabric
     assert isinstance(fabric, HexTorus)
     sources = -(-program.populations[program.input].size // per_core)
-    more = f"Compile with boards={3 * -(-boards * 2 // 3)}, or use fewer or smaller layers"
     if placement.cores + sources > fabric.cores:
+        chips = -(-(placement.cores + sources) // fabric.cores_per_node)
+        enough = 3 * -(-chips // (3 * CHIP.limit("hex_chips")))
+        more = f"Compile with boards={enough}, or use fewer or smaller layers"
         what = f"cores of {boards} board(s), {sources} of them for spike sources"
         violations.append(Violation("network", what, placement.cores + sources, fabric.cores, more))
     _check_sdram(program, fabric, per_core, violations)
@@ -194,19 +197,33 @@ def _keys(program: Program) -> list[int]:
 
 def _check_sdram(program: Program, fabric: HexTorus, per_core: int, violations: list[Violation]) -> None:
     sizes = [program.populations[n].size for n in [program.input, *program.placement.core_of]]
-    used = np.zeros(program.placement.cores, np.int64)
+    used, heads = (np.zeros(program.placement.cores, np.int64) for _ in range(2))
     for core, k, _, row, _ in program.image["blocks"].tolist():
         length = np.diff(program.image["row_start"][row : row + sizes[k] + 1].astype(np.int64))
         used[core] += 4 * sizes[k] * (HEADER + int(length.max(initial=0)))
-    on_chip = np.bincount(np.arange(used.size) // fabric.cores_per_node, used)
+        heads[core] += 4 * sizes[k] * HEADER
     limit = CHIP.limit("sdram")
-    violations += [
-        Violation(
-            f"chip {tuple(fabric.position(k).tolist())}",
-            "SDRAM of synaptic rows (bytes)",
-            int(on_chip[k]),
-            limit,
-            f"Compile with neurons_per_core={max(1, int(per_core * limit / on_chip[k] * 0.9))} or less",
+    most = int(used.argmax()) if used.size else 0
+    if used.size and used[most] > limit:
+        fit = int(per_core * (limit - heads[most]) / (used[most] - heads[most])) if heads[most] < limit else 0
+        remedy = f"Compile with neurons_per_core={fit} or less" if fit > 0 else "Let fewer neurons feed it"
+        what = "SDRAM of the synaptic rows of one core (bytes)"
+        violations.append(Violation(f"core {most}", what, int(used[most]), limit, remedy))
+        return
+    on_chip = _on_chips(used, fabric.cores_per_node)
+    if (on_chip > limit).any():
+        fit = next(k for k in range(fabric.cores_per_node, 0, -1) if (_on_chips(used, k) <= limit).all())
+        worst = int(on_chip.argmax())
+        violations.append(
+            Violation(
+                f"chip {tuple(fabric.position(worst).tolist())}",
+                "SDRAM of synaptic rows (bytes)",
+                int(on_chip[worst]),
+                limit,
+                f"Compile with cores_per_chip={fit}, which spreads them over more chips",
+            )
         )
-        for k in np.flatnonzero(on_chip > limit).tolist()
-    ]
+
+
+def _on_chips(used: Int64, per_chip: int) -> NDArray[np.float64]:
+    return np.asarray(np.bincount(np.arange(used.size) // per_chip, used), np.float64)
