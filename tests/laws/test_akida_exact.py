@@ -36,7 +36,7 @@ def test_any_layer_equals_unbounded_integers(first):
 
 def test_the_draw_reaches_every_end():
     akida.SEEN.clear()
-    for seed in range(150):
+    for seed in range(300):
         assert_equal_to_integers(seed)
     assert all(akida.SEEN[what] > 5 for what in WANTED), akida.SEEN
 
