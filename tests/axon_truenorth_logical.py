@@ -26,7 +26,7 @@ def simulate(program, dense):
                 for b in range(batch):
                     arrived = np.where(t >= delay, sent[p.source][t - delay, b, col], 0)
                     x[b] += np.bincount(row, arrived * p.weight_q, sizes[n]).astype(np.int64)
-            x += np.where(r["epsilon"] == 1, np.sign(x), 1) * r["leak"]
+            x += np.where(r["epsilon"] == 1, np.sign(x), 1) * np.where(t >= r["held"], r["leak"], 0)
             fired = x >= r["alpha"]
             low = ~fired & (x < -r["beta"])
             x[...] = np.where(fired, np.where(r["gamma"] == 1, x - r["alpha"], 0), x)

@@ -8,6 +8,7 @@ delayed so that all arrives together, as `neuro.hardware.timing` says.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +25,7 @@ from neuro.hardware.trace import Trace
 from neuro.hardware.truenorth.bank import OVERFLOW
 from neuro.hardware.truenorth.cores import Core, Packer, fed, lines_of, settle
 from neuro.hardware.truenorth.image import Layout, arrange, write
-from neuro.hardware.truenorth.layers import Notes, gather, group_of, wish_of
+from neuro.hardware.truenorth.layers import Notes, Starter, gather, group_of, wish_of
 from neuro.hardware.truenorth.logical import Group
 from neuro.hardware.truenorth.plain import ORACLE
 from neuro.hardware.truenorth.registers import BETA, CHIP
@@ -165,6 +166,7 @@ def _attempt(
     groups: list[Group | None] = []
     unit: dict[str, float] = {}
     depth = skew[lowered.output]
+    starter = Starter(lowered.populations.index(network.input), math.prod(network.shapes[network.input]))
     for name in lowered.populations:
         if isinstance(network.nodes[name], ir.Input):
             groups.append(None)
@@ -172,7 +174,7 @@ def _attempt(
         wish = wish_of(network, name, lowered.biases[name], skew[name], notes)
         reals = gather(network, lowered, name, skew, wish.gain, notes)
         ticks = None if options.max_steps is None else options.max_steps + depth
-        group, units = group_of(network, name, reals, wish, ticks, notes)
+        group, units = group_of(network, name, reals, wish, ticks, None if name in divided else starter, notes)
         groups.append(group)
         unit[name] = float(np.median(units))
     names, taken = list(lowered.populations), set(lowered.populations) | set(network.nodes)
@@ -192,7 +194,7 @@ def _attempt(
     packers = [None if k is None else Packer(k, *_size(), BETA) for k in groups]
     output = lowered.populations.index(lowered.output)
     least = [
-        np.full(network.shapes[names[k]] if group is None else (group.size,), int(k == output)).reshape(-1)
+        np.full(starter.channel + 1 if group is None else group.size, int(k == output))
         for k, group in enumerate(groups)
     ]
     limit = options.mesh[0] * options.mesh[1]
@@ -282,12 +284,13 @@ def _program(network: Network, lowered: Lowered, options: Options, done: _Attemp
     total = sum(map(len, done.cores))
     xy = arrange(total, *options.mesh)
     output = lowered.populations.index(lowered.output)
-    layout = write(done.packers, done.cores, done.names, output, xy, options.overflow, _size())
+    starter = math.prod(network.shapes[network.input])
+    layout = write(done.packers, done.cores, done.names, output, xy, options.overflow, _size(), starter)
     return Program(
         chip=CHIP.name,
         dt=network.dt,
         populations=_populations(network, done),
-        projections=_projections(lowered, done),
+        projections=_projections(network, lowered, done),
         input=network.input,
         output=lowered.output,
         skew=done.skew,
@@ -307,25 +310,38 @@ def _placement(layout: Layout, done: _Attempt, given: str) -> Placement:
 
 
 def _populations(network: Network, done: _Attempt) -> dict[str, Population]:
-    """Registers of every neuron, as the chip has them; s0..s3 are its values by axon type."""
+    """Registers of every neuron, as the chip has them; s0..s3 are its values by axon type, "held" the ticks for which
+    the host takes its leak back."""
+    start = math.prod(network.shapes[network.input])
     found = {network.input: Population(network.input, network.input, "input", network.shapes[network.input])}
     for group in done.groups:
         if group is not None:
             values = {f"s{k}": group.values[:, k] for k in range(group.values.shape[1])}
-            params = {**group.registers, **values, "beta": np.array(BETA)}
+            held = np.zeros(group.size, np.int64)
+            by_host = _by_host(done, network.input, start, group)
+            held[group.wires.row[by_host]] = group.wires.delay[by_host]
+            params = {**group.registers, **values, "beta": np.array(BETA), "held": held}
             found[group.name] = Population(group.name, group.node, "truenorth", group.shape, params)
     return found
 
 
-def _projections(lowered: Lowered, done: _Attempt) -> tuple[Projection, ...]:
+def _by_host(done: _Attempt, given: str, start: int, group: Group) -> NDArray[np.bool_]:
+    """Wires by which the host takes a leak back; the first channel that is none of the network's."""
+    found: NDArray[np.bool_] = (group.wires.source == done.names.index(given)) & (group.wires.neuron == start)
+    return found
+
+
+def _projections(network: Network, lowered: Lowered, done: _Attempt) -> tuple[Projection, ...]:
     """The network in effective integer weights; delay_steps counts ticks from spike to synapse, 1 or more."""
     nodes = {(s.source, s.target): s.node for s in lowered.synapses}
+    start = math.prod(network.shapes[network.input])
     found = []
     for group in done.groups:
         if group is None:
             continue
         for g in np.unique(group.wires.source).tolist():
-            wires = group.wires.take(group.wires.source == g)
+            mine = (group.wires.source == g) & ~_by_host(done, network.input, start, group)
+            wires = group.wires.take(mine)
             name, node = done.names[g], nodes.get((done.names[g], group.name), group.name)
             params = {"row": wires.row, "col": wires.neuron, "delay_steps": wires.delay}
             projection = Projection(f"{name}->{group.name}", node, name, group.name, "sparse", wires.weight, params)

@@ -44,14 +44,16 @@ def write(
     xy: NDArray[np.int32],
     overflow: str,
     size: tuple[int, int],
+    starter: int,
 ) -> Layout:
-    """size: axons and neurons of a core. names: of the groups. output: the group whose neurons leave the chip."""
+    """size: axons and neurons of a core. starter: number of input channels. names: of the groups. output: the group
+    whose neurons leave the chip."""
     axons, width = size
     first = np.cumsum([0, *map(len, cores)])
     image = empty(int(first[-1]), axons, width, overflow=overflow)
     image["neurons"][:] = 0
     image["xy"] = xy
-    targets, inject = _targets(packers, cores, first, axons, output)
+    targets, inject = _targets(packers, cores, first, axons, output, starter)
     use: list[dict[str, float]] = []
     slots: dict[str, Integers] = {}
     copied = 0
@@ -78,9 +80,16 @@ Targets = list[list[tuple[int, int, int]]]  # per neuron: core (or OUTSIDE, NOWH
 
 
 def _targets(
-    packers: Sequence[Packer | None], cores: Sequence[list[Core]], first: IntArray, axons: int, output: int
+    packers: Sequence[Packer | None],
+    cores: Sequence[list[Core]],
+    first: IntArray,
+    axons: int,
+    output: int,
+    starter: int,
 ) -> tuple[dict[int, Targets], IntArray]:
-    """What each neuron feeds, and what input events are injected into: (channel, core A + axon, ticks)."""
+    """What each neuron feeds, and what input events are injected into: (channel, core A + axon, ticks).
+
+    Channel ``starter`` is the host's own, see `inject.packets_of`."""
     targets: dict[int, Targets] = {
         g: [[(OUTSIDE, j, 1)] if g == output else [] for j in range(p.group.size)]
         for g, p in enumerate(packers)
@@ -94,7 +103,11 @@ def _targets(
             source, neuron, delay = (a[line] for a in (packer.lines.source, packer.lines.neuron, packer.lines.delay))
             outside = np.array([packers[s] is None for s in source.tolist()], bool)
             a = np.arange(line.size)
-            inject.append(np.stack([neuron, c * axons + a, delay], axis=1)[outside])
+            host = outside & (neuron == starter)
+            inject.append(np.stack([neuron, c * axons + a, delay], axis=1)[outside & ~host])
+            for at in np.flatnonzero(host).tolist():  # in every tick before
+                rows = [(starter, c * axons + at, tick) for tick in range(int(delay[at]))]
+                inject.append(np.array(rows, np.int64).reshape(-1, 3))
             for at in np.flatnonzero(~outside).tolist():
                 targets[int(source[at])][int(neuron[at])].append((c, at, int(delay[at])))
     for found in targets.values():

@@ -6,7 +6,7 @@ What is rounded goes to the budget, what is replaced to ``substitutions``, what 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +33,7 @@ from neuro.hardware.truenorth.registers import (
     exact,
     nearest,
 )
-from neuro.hardware.truenorth.weights import TYPES, Shaped, shape
+from neuro.hardware.truenorth.weights import HIGH, TYPES, Shaped, shape
 from neuro.ir import Array, Network
 
 IntArray = NDArray[np.int64]
@@ -99,7 +99,8 @@ def gather(network: Network, lowered: Lowered, name: str, skew: dict[str, int], 
 @dataclass(frozen=True, eq=False)
 class Wish:
     """What a population asks for, in reals, all [n]. bias: sum of all; early: sum of bias times the ticks that it
-    acts before the sample has come so far."""
+    acts before the sample has come so far; held: these ticks, where they are the same for all; late: they end after
+    the first input may come."""
 
     threshold: Array
     reset: Array
@@ -108,6 +109,16 @@ class Wish:
     gain: Array
     subtract: bool
     linear: bool
+    held: int | None
+    late: bool
+
+
+class Starter(NamedTuple):
+    """The packets that the host sends at the start of each sample, as lines: group of the input, its first channel
+    that is none of the network's."""
+
+    source: int
+    channel: int
 
 
 def wish_of(network: Network, name: str, biases: tuple[Bias, ...], skew: int, notes: Notes) -> Wish:
@@ -121,9 +132,10 @@ def wish_of(network: Network, name: str, biases: tuple[Bias, ...], skew: int, no
     for b in biases:
         bias += gain * b.value
         early += gain * b.value * (skew + b.start)
-    if any(b.start for b in biases):
+    starts = {skew + b.start for b in biases}
+    if len(starts) > 1:
         notes.substitutions.append(
-            f"'{name}': a bias that a Delay holds back acts from the first step; V starts lower instead"
+            f"'{name}': biases that Delays hold back differently act from the first step; V starts lower instead"
         )
     linear = isinstance(node, ir.LIF)
     if linear:
@@ -143,11 +155,14 @@ def wish_of(network: Network, name: str, biases: tuple[Bias, ...], skew: int, no
             f"'{name}': exponential leak replaced by a linear one, towards zero, as fast as the exponential is at half "
             "of the threshold"
         )
-    return Wish(threshold, reset, bias, early, gain, node.reset == "subtract", linear)
+    held = None if len(starts) > 1 or linear else starts.pop() if starts else 0
+    return Wish(
+        threshold, reset, bias, early, gain, node.reset == "subtract", linear, held, held is not None and held > skew
+    )
 
 
 def group_of(
-    network: Network, name: str, reals: Reals, wish: Wish, ticks: int | None, notes: Notes
+    network: Network, name: str, reals: Reals, wish: Wish, ticks: int | None, starter: Starter | None, notes: Notes
 ) -> tuple[Group, Array]:
     """A population in integers, and reals per integer of each neuron. Neurons with more inputs than a core has axons
     are noted in ``notes.wide``."""
@@ -164,13 +179,13 @@ def group_of(
     kept = whole != 0
     wires = Wires(*(a[kept] for a in (reals.row, reals.source, reals.neuron, reals.delay, whole, shaped.subset)))
     start = np.array([f.start for f in fitted])
-    registers["v0"] = start - np.rint(wish.early / unit).astype(np.int64)
+    early = np.rint(wish.early / unit).astype(np.int64) if wish.held is None else registers["leak"] * wish.held
+    registers["v0"] = start - early
     _ranges(name, registers, notes)
-    _hold_back(name, registers, start, wish, notes)
     registers["kappa"] = _bounds(name, registers, wires, wish, ticks, notes)
     _book(name, reals, wish, fitted, whole * unit[reals.row], unit, notes)
     group = Group(name, name, network.shapes[name], wires, shaped.values, registers)
-    return group, unit
+    return _hold_back(group, start, wish, starter, notes), unit
 
 
 def _rounded(values: Array, row: IntArray, n: int) -> Array:
@@ -262,18 +277,36 @@ def _ranges(name: str, registers: dict[str, IntArray], notes: Notes) -> None:
             notes.violations.append(Violation(name, f"{what} in steps of its weights", worst, f"{low}..{high}", remedy))
 
 
-def _hold_back(name: str, registers: dict[str, IntArray], start: IntArray, wish: Wish, notes: Notes) -> None:
-    """A falling leak starts from above; V may not begin so high that the neuron fires before its sample comes."""
-    if wish.linear:
-        return
-    first = registers["v0"] + registers["leak"]
-    over = (registers["v0"] > start) & (first >= registers["alpha"])
-    if over.any():
-        registers["v0"] = np.where(over, registers["alpha"] - 1 - registers["leak"], registers["v0"])
+def _hold_back(group: Group, start: IntArray, wish: Wish, starter: Starter | None, notes: Notes) -> Group:
+    """A leak acts from tick 0, the sample comes later: V starts lower, or higher where it falls, and is then right.
+
+    Where V would start so high that the neuron fired, or a bias must wait longer than the first input, the host takes
+    the leak back, tick by tick, by packets to an axon of a type that nobody uses.
+    """
+    leak, registers = group.registers["leak"], group.registers
+    if wish.linear or wish.held is None:
+        return group
+    over = (registers["v0"] > start) & (registers["v0"] + leak >= registers["alpha"]) | (wish.late & (leak != 0))
+    if not over.any():
+        return group
+    wires, n = group.wires, group.size
+    free = [k for k in range(TYPES) if not (wires.subset >> k & 1).any()]
+    axons = np.bincount(wires.row, BITS[wires.subset], n)
+    if starter is None or not free or (axons >= CHIP.limit("axons_per_core")).any() or (leak < -HIGH).any():
         notes.substitutions.append(
-            f"'{name}': the negative bias of {int(over.sum())} neuron(s) acts before the sample arrives; V starts "
-            "too low"
+            f"'{group.name}': the bias of {int(over.sum())} neuron(s) acts before its time, and no axon is free to "
+            "hold it back; V starts lower instead"
         )
+        lower = np.minimum(registers["v0"], registers["alpha"] - 1 - np.minimum(leak, 0))
+        return replace(group, registers=registers | {"v0": lower})
+    rows = np.flatnonzero(leak)
+    columns = (rows, starter.source, starter.channel, wish.held, -leak[rows], 1 << free[0])
+    more = Wires(*(np.broadcast_to(np.asarray(c, np.int64), rows.shape) for c in columns))
+    order = np.argsort(np.concatenate([wires.row, rows]), kind="stable")
+    both = Wires(*(np.concatenate(pair)[order] for pair in zip(vars(wires).values(), vars(more).values(), strict=True)))
+    values = group.values.copy()
+    values[:, free[0]] = -leak
+    return replace(group, wires=both, values=values, registers=registers | {"v0": start})
 
 
 def _bounds(

@@ -183,7 +183,7 @@ def _run(program: Program, dense: NDArray[np.uint8], visit: Visit, timeout_s: fl
     table = np.asarray(program.image["inject"]).tolist()
     slots = {n: np.asarray(program.image[f"slot:{n}"]) for n in program.populations if n != program.input}
     for k in range(dense.shape[1]):
-        when = [np.flatnonzero(channel).tolist() for channel in dense[:, k].T]
+        when = [*(np.flatnonzero(channel).tolist() for channel in dense[:, k].T), [0]]  # the last: the host's own
         packets = [(t + late, *divmod(at, bank.axons)) for i, at, late in table for t in when[i]]
         spikes, v, _ = ticks(bank, steps, packets)
         found: dict[tuple[str, str], NDArray[np.int32]] = {}

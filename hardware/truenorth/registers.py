@@ -20,7 +20,7 @@ from neuro.ir import Array
 CHIP = read_chip(CHIP_FOLDER / "truenorth.toml")
 SUMS = NumberFormat(bits=11, signed=True, low=TYPES * LOW, high=TYPES * HIGH)  # what four weights add up to
 DISTINCT = (1 << TYPES) - 1  # non-zero weights that four values can make
-FINER = 32  # a step may be divided by up to this, for a threshold or bias between two multiples of the weights' step
+FINER = 256  # a step may be divided by up to this, for a threshold or bias between two multiples of the weights' step
 LEAST_LEAK = 4  # steps of a linear leak, so that rounding it costs little
 ALPHA = CHIP.limit("threshold")
 BETA = CHIP.limit("threshold")

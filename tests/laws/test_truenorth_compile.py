@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import axon_truenorth_logical as logical
 import numpy as np
 import pytest
@@ -146,7 +148,27 @@ def dale(rng):
     )
 
 
-NETWORKS = (dense_chain, four_bits, planes, loops, skips, dale)
+def negative_biases(rng):
+    """Leaks that would make deep neurons fire before their sample comes, and one that a Delay holds back."""
+    nodes = {
+        "in": Input((30,)),
+        "w0": Linear(trinary(rng, 40, 30)),
+        "a": neurons(rng, 40),
+        "w1": Affine(trinary(rng, 30, 40), bias=-rng.integers(0, 5, 30) / 8),
+        "b": IF(np.full(30, 0.25), reset="subtract"),
+        "w2": Affine(trinary(rng, 20, 30, share=1), bias=-rng.integers(0, 7, 20) / 8),
+        "c": IF(np.full(20, 0.25)),
+        "w3": Affine(trinary(rng, 9, 20, share=1), bias=rng.integers(-3, 4, 9) / 8),
+        "late": Delay(np.array(3)),
+        "now": Linear(trinary(rng, 9, 20)),
+        "d": IF(np.full(9, 0.5), reset="subtract"),
+        "out": Output(),
+    }
+    order = [n for n in nodes if n != "now"]
+    return Network(nodes, (*itertools.pairwise(order), ("c", "now"), ("now", "d")), 1e-3)
+
+
+NETWORKS = (negative_biases, dense_chain, four_bits, planes, loops, skips, dale)
 
 
 def events(rng, network, batch=3, share=0.25):
@@ -333,6 +355,17 @@ def test_every_crossbar_is_within_the_chip():
     inside = image["target"] >= 0
     fed = np.stack([image["target"][inside], image["axon"][inside]], axis=1)
     assert len(np.unique(fed, axis=0)) == len(fed), "two neurons feed one axon"
+
+
+def test_the_host_holds_biases_back():
+    """It sends packets from step 0 on, counted as injected, also where nothing comes in."""
+    network = negative_biases(np.random.default_rng(6))
+    program = compile_network(network, "truenorth", max_steps=STEPS)
+    own = program.image["inject"][program.image["inject"][:, 0] == 30]
+    assert len(own) > 0
+    assert own[:, 2].min() == 0
+    silent = simulate(program, np.zeros((5, 2, 30), np.uint8)).counters.injected
+    assert silent.sum(axis=1).tolist() == [len(own)] * 2
 
 
 def test_a_linear_leak_is_listed():
