@@ -170,7 +170,7 @@ def check(program: Program, boards: int, per_core: int, violations: list[Violati
         more = f"Compile with boards={enough}, or use fewer or smaller layers"
         what = f"cores of {boards} board(s), {sources} of them for spike sources"
         violations.append(Violation("network", what, placement.cores + sources, fabric.cores, more))
-    _check_sdram(program, fabric, per_core, violations)
+    _check_sdram(program, fabric, violations)
     if placement.cores > fabric.cores:
         return  # no routes to chips that are not there
     source, target = routes(program)
@@ -195,7 +195,7 @@ def _keys(program: Program) -> list[int]:
     return found
 
 
-def _check_sdram(program: Program, fabric: HexTorus, per_core: int, violations: list[Violation]) -> None:
+def _check_sdram(program: Program, fabric: HexTorus, violations: list[Violation]) -> None:
     sizes = [program.populations[n].size for n in [program.input, *program.placement.core_of]]
     used, heads = (np.zeros(program.placement.cores, np.int64) for _ in range(2))
     for core, k, _, row, _ in program.image["blocks"].tolist():
@@ -203,9 +203,11 @@ def _check_sdram(program: Program, fabric: HexTorus, per_core: int, violations: 
         used[core] += 4 * sizes[k] * (HEADER + int(length.max(initial=0)))
         heads[core] += 4 * sizes[k] * HEADER
     limit = CHIP.limit("sdram")
-    most = int(used.argmax()) if used.size else 0
-    if used.size and used[most] > limit:
-        fit = int(per_core * (limit - heads[most]) / (used[most] - heads[most])) if heads[most] < limit else 0
+    over = np.flatnonzero(used > limit)
+    if over.size:
+        most = int(used.argmax())
+        atoms = np.bincount(np.concatenate(list(program.placement.core_of.values())), minlength=used.size)
+        fit = int((atoms[over] * (limit - heads[over]) // np.maximum(used[over] - heads[over], 1)).min())
         remedy = f"Compile with neurons_per_core={fit} or less" if fit > 0 else "Let fewer neurons feed it"
         what = "SDRAM of the synaptic rows of one core (bytes)"
         violations.append(Violation(f"core {most}", what, int(used[most]), limit, remedy))
