@@ -157,9 +157,7 @@ def _name_rings(
         places.setdefault((rows[k]["energy_j"]["nominal"] * 1e6, 100 * rows[k]["accuracy"]), []).append(k)
     handles = []
     for number, (place, same) in enumerate(list(places.items())[:MAX_LEGEND], 1):
-        axes.annotate(
-            str(number), place, xytext=(0, 8), textcoords="offset points", ha="center", fontsize=8, color=ORANGE
-        )
+        axes.annotate(str(number), place, xytext=(8, 4), textcoords="offset points", fontsize=8, color=ORANGE)
         point = rows[same[0]]["point"]
         told = ", ".join(f"{n.partition('.')[2] or n} {point[n]}" for n in varied)
         more = f" (and {len(same) - 1} more with the same result)" if len(same) > 1 else ""
