@@ -270,29 +270,39 @@ def refusal(network, **options):
     return {v.limit: v for v in caught.value.violations}
 
 
-def asked(violation):
-    """The option that a remedy names."""
-    name, value = re.search(r"Compile with (\w+)=(\d+)", violation.remedy).groups()
-    return {name: int(value)}
+def followed(network):
+    """(limits that were exceeded on the way, the program) when each first remedy is followed until it fits."""
+    options, met = {}, []
+    for _ in range(6):
+        try:
+            return met, compile_network(network, CHIP, **options)
+        except DoesNotFit as refused:
+            violation = refused.violations[0]
+            met.append(re.split(r" ?\(", violation.limit)[0])
+            name, value = re.search(r"Compile with (\w+)=(\d+)", violation.remedy).groups()
+            assert options.get(name) != int(value), violation
+            options[name] = int(value)
+    raise AssertionError(met)
 
 
-def test_memory_and_the_remedies_work(monkeypatch):
+@pytest.mark.parametrize(
+    ("limits", "expected"),
+    [
+        ({"sdram": 20_000}, ["SDRAM of synaptic rows"]),
+        ({"dtcm": 40_000}, ["DTCM of a core"]),
+        ({"dtcm": 40_000, "sdram": 20_000}, ["DTCM of a core", "SDRAM of synaptic rows"]),
+        (
+            {"sdram": 8_000},
+            ["SDRAM of the synaptic rows of one core", "SDRAM of synaptic rows", "cores of 1 board"],
+        ),
+    ],
+)
+def test_memory_and_the_remedies_work(monkeypatch, limits, expected):
     network = CASES["cuba"](np.random.default_rng(8))
-    limits = {"sdram": 20_000, "dtcm": 40_000}
     monkeypatch.setattr(type(layout.CHIP), "limit", lambda self, name: limits.get(name, int(self.limits[name].value)))
-    found = refusal(network)
-    assert set(found) == {"DTCM of a core (bytes)", "SDRAM of synaptic rows (bytes)"}
-    option = asked(found["DTCM of a core (bytes)"])
-    found = refusal(network, **option)
-    assert set(found) == {"SDRAM of synaptic rows (bytes)"}
-    program = compile_network(network, CHIP, **option | asked(found["SDRAM of synaptic rows (bytes)"]))
-    assert len(np.unique(program.placement.xy, axis=0)) > 1
-    limits.update(sdram=8_000, dtcm=65_536)
-    (found,) = refusal(network).values()
-    assert found.node.startswith("core")
-    option = asked(found)
-    (found,) = refusal(network, **option).values()
-    compile_network(network, CHIP, **option | asked(found))
+    met, program = followed(network)
+    assert met == expected
+    assert program.neurons == 305
 
 
 def test_routing_entries_are_counted(monkeypatch):
