@@ -293,7 +293,15 @@ def to_module(network: Network, dtype: torch.dtype = torch.float32, **neuron_opt
 
     Raises:
         NetworkError: the network has not exactly one input and one output.
+        UnsupportedLayer: nodes that no layer here computes, all of them.
     """
+    strange = [
+        f"'{name}' is a {type(node).__name__}, which no layer here computes: it can be compiled, not trained"
+        for name, node in network.nodes.items()
+        if type(node) not in _IMPORT and not isinstance(node, (ir.Input, ir.Output))
+    ]
+    if strange:
+        raise UnsupportedLayer("this network cannot become a module", strange)
     ends = {network.input: INPUT, network.output: OUTPUT}
     taken = {INPUT, OUTPUT} - set(ends)
     names = {n: ends.get(n, f"{n}_layer" if n in (INPUT, OUTPUT) and n in taken else n) for n in network.nodes}

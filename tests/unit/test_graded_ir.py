@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from neuro import ir, nir
-from neuro.errors import NetworkError
+from neuro.errors import NetworkError, UnsupportedLayer
+from neuro.nn.bridge import to_module
 from neuro.reference import run, scores
 
 DT = 1e-3
@@ -117,6 +118,11 @@ def test_files_keep_every_bit(name, tmp_path):
 def test_messages_are_no_spikes_to_be_counted(name):
     with pytest.raises(NetworkError, match="sends none"):
         single(NODES[name], readout="count")
+
+
+def test_nodes_that_no_torch_layer_computes_are_refused_by_name():
+    with pytest.raises(UnsupportedLayer, match="'n' is a SigmaDelta"):
+        to_module(single(NODES["relu"]))
 
 
 @pytest.mark.parametrize(
