@@ -176,7 +176,8 @@ def layer(g: Geometry, population: Population) -> Layer:
     params, channels = population.params, g.out
 
     def each(name: str, otherwise: int) -> Int64:
-        return np.ascontiguousarray(np.broadcast_to(params.get(name, np.array(otherwise)), channels), np.int64)
+        # a copy: what a Program holds is read-only, which to the compiler is another type
+        return np.array(np.broadcast_to(params.get(name, np.array(otherwise)), channels), np.int64)
 
     kernel, stride, pads = pool_of(population) if "pool_kernel" in params else ((1, 1), (1, 1), (0, 0, 0, 0))
     return Layer(
@@ -184,7 +185,7 @@ def layer(g: Geometry, population: Population) -> Layer:
         bool(params.get("gap", np.array(0))), bool(params.get("relu", np.array(0))), "max_value" in params,
         "lut" in params, ENDS[population.model],
         each("bias", 0) << each("bias_shift", 0), each("max_value", 0) << each("max_shift", 0),
-        params.get("lut", np.zeros(LUT_SIZE, np.int64)), each("m_act", 0), each("e_act", 0), each("m", 0), each("e", 0),
+        np.array(params.get("lut", np.zeros(LUT_SIZE)), np.int64), each("m_act", 0), each("e_act", 0), each("m", 0), each("e", 0),
         each("threshold", 0), levels(population, channels),
     )  # fmt: skip
 
