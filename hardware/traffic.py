@@ -7,7 +7,7 @@ follows the spikes of a simulated run over every link.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,8 @@ from neuro.hardware.trace import Counters, Trace
 
 Array = NDArray[np.float64]
 Messages = Mapping[str, tuple[IntArray, IntArray]]  # sending population -> (neuron, target core), no pair twice
+PIECE = 1 << 22  # (step, link) crossings held at a time
+PAIRS = 1 << 18  # (neuron, target core) routed at a time
 NOT_MODELLED = (
     "congestion: messages do not wait for each other, however much a link carries",
     "the way of events into the chip and of results out of it",
@@ -174,16 +176,19 @@ def traffic(program: Program, trace: Trace) -> Traffic:
     sent = _sent(program, trace, notes)
     multicast = isinstance(fabric, HexTorus) or _one_per_spike(sent, trace)
     batch, steps = trace.counters.synops.shape[:2]
-    by_step: dict[int, Array] = {}
+    found = []
     for name, (neuron, core) in sent.items():
         counts = (trace.spikes[name] != 0).sum(axis=1) / batch  # [steps, n]
-        own = node[placement.core_of[name][neuron]]
-        group, link = _crossings(fabric, neuron, own, node[core], multicast)
-        for one in np.unique(link).tolist():
-            over = counts[:, group[link == one]].sum(axis=1)
-            by_step[one] = by_step.get(one, np.zeros(steps)) + over
-    used = np.array(sorted(by_step), np.int64)
-    table = np.stack([by_step[k] for k in used.tolist()], axis=1) if used.size else np.zeros((steps, 0))
+        some = np.flatnonzero(counts.any(axis=0)[neuron])
+        some = some[np.argsort(neuron[some], kind="stable")]
+        for part in _whole_messages(some, neuron[some]):
+            own = node[placement.core_of[name][neuron[part]]]
+            group, link = _crossings(fabric, neuron[part], own, node[core[part]], multicast)
+            found.append(_per_link(counts, group, link))
+    used = np.unique(np.concatenate([np.zeros(0, np.int64), *(links for links, _ in found)]))
+    table = np.zeros((steps, used.size))
+    for links, carried_by in found:
+        table[:, np.searchsorted(used, links)] += carried_by
     size = max(fabric.nodes * fabric.degree, int(used.max(initial=-1)) + 1)
     carried = np.zeros(size)
     carried[used] = table.sum(axis=0)
@@ -207,6 +212,29 @@ def traffic(program: Program, trace: Trace) -> Traffic:
         multicast=multicast,
         notes=tuple(notes),
     )
+
+
+def _whole_messages(rows: IntArray, neuron: IntArray) -> Iterator[IntArray]:
+    """The rows in pieces of about PAIRS, those of a neuron (sorted) together: a multicast message is routed as one."""
+    begin = 0
+    while begin < rows.size:
+        end = int(np.searchsorted(neuron, neuron[min(begin + PAIRS, rows.size) - 1], side="right"))
+        yield rows[begin:end]
+        begin = end
+
+
+def _per_link(counts: Array, group: IntArray, link: IntArray) -> tuple[IntArray, Array]:
+    """(links, float64[steps, links]): messages by step over each link that neurons group[k] use; counts [steps, n]."""
+    order = np.argsort(link, kind="stable")
+    links, first = np.unique(link[order], return_index=True)
+    total = np.zeros((len(counts), links.size))
+    piece = max(1, PIECE // max(1, len(counts)))
+    for begin in range(0, order.size, piece):
+        some = order[begin : begin + piece]
+        inside = np.unique(np.searchsorted(first, np.arange(begin, begin + some.size), side="right") - 1)
+        starts = np.maximum(first[inside] - begin, 0)
+        total[:, inside] += np.add.reduceat(counts[:, group[some]], starts, axis=1)
+    return links, total
 
 
 def _sent(program: Program, trace: Trace, notes: list[str]) -> Messages:

@@ -104,7 +104,8 @@ def sweep(
         out: folder for rows.jsonl (resumed), sweep.json and pareto.png; None keeps nothing.
         steps: per sample, where the grid has none; default: the data's duration over dt.
         scheduler: None for processes of this machine, the address of a Dask cluster ("tcp://host:8786"), or "sync" for
-            this process, without Dask. workers: processes on this machine; default one per processor.
+            this process, without Dask. workers: processes on this machine; default one per processor. As with any
+            processes in Python, a script calls this under ``if __name__ == "__main__"``.
 
     Raises:
         BadConfig: unknown parameters or impossible values, all of them. SimulationError: data that do not suit the

@@ -60,6 +60,21 @@ def test_links_carry_what_the_simulator_counts(graph, seed: int) -> None:  # typ
     assert np.allclose(walked / trace.counters.hops.shape[0], found.link)
 
 
+def test_pieces_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums over links held a few at a time are the sums held all at once."""
+    network = dense_graph(2)
+    program = scattered(compile_network(network, "loihi2"), 7, 2)
+    trace = simulate(program, events(2, network))
+    whole = traffic(program, trace)
+    for size in (1, 70, 333):
+        monkeypatch.setattr("neuro.hardware.traffic.PIECE", size)
+        monkeypatch.setattr("neuro.hardware.traffic.PAIRS", size)
+        pieces = traffic(program, trace)
+        assert np.array_equal(pieces.used, whole.used)
+        assert np.allclose(pieces.steps, whole.steps)
+    assert whole.link.any()
+
+
 def test_load_is_synapses_and_updates_of_each_core() -> None:
     network = dense_graph(1)
     program = compile_network(network, "loihi2")
