@@ -185,7 +185,8 @@ def layer(g: Geometry, population: Population) -> Layer:
         bool(params.get("gap", np.array(0))), bool(params.get("relu", np.array(0))), "max_value" in params,
         "lut" in params, ENDS[population.model],
         each("bias", 0) << each("bias_shift", 0), each("max_value", 0) << each("max_shift", 0),
-        np.array(params.get("lut", np.zeros(LUT_SIZE)), np.int64), each("m_act", 0), each("e_act", 0), each("m", 0), each("e", 0),
+        np.array(params.get("lut", np.zeros(LUT_SIZE)), np.int64), each("m_act", 0), each("e_act", 0),
+        each("m", 0), each("e", 0),
         each("threshold", 0), levels(population, channels),
     )  # fmt: skip
 
