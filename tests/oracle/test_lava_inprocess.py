@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from lava_programs import conv, dense, even, needs_lava, population, program, spikes
+from lava_programs import conv, dense, even, needs_lava, population, program, sparse, spikes
 
 from neuro.hardware.certify import certify
 from neuro.hardware.export.lava_graph import lower
+from neuro.hardware.program import Population
 from neuro.hardware.simulate import simulate
 
 pytestmark = [pytest.mark.lava, needs_lava]
@@ -88,3 +91,29 @@ def test_rewriting_changes_no_bit(name):
         assert 0 < trace.spikes[population_name].mean() < 1, f"'{population_name}' says nothing in this test"
     certificate = certify(made, given, oracle="lava-inprocess")
     assert certificate.passed, certificate
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+@pytest.mark.parametrize("delayed", [False, True])
+def test_sums_of_messages_beyond_32_bits_are_those_of_lava(kind, delayed):
+    """A delayed Dense adds up in int64 before its right shift, the others in int32: both must be met."""
+    rng = np.random.default_rng(11)
+    weight = even(rng, (3, 6), 60, 127)
+    delay = rng.integers(0, 2, weight.shape) if delayed else None
+    at = np.divmod(np.arange(18), 6)
+    made = {
+        "dense": lambda: dense("w", "input", "sum", weight, exponent=-8, delay=delay),
+        "sparse": lambda: sparse("w", "input", "sum", at, weight.ravel(), exponent=-8, delay=_flat(delay)),
+    }[kind]()
+    made = replace(made, params={**made.params, "num_message_bits": 24})
+    source = Population("input", "input", "input", (6,), {"low": -(1 << 23), "high": (1 << 23) - 1})
+    sums = program([source, Population("sum", "sum", "sigma", (3,))], [made], depth=1, readout="last")
+    given = rng.integers(1 << 22, 1 << 23, (10, 2, 6))
+    assert (np.abs(weight).sum(axis=1) * given.min() > 1 << 32).all()
+    certificate = certify(sums, given, oracle="lava-inprocess")
+    assert certificate.passed, certificate
+    assert certificate.compared == 2 * 3 * 11 * 2
+
+
+def _flat(delay):
+    return None if delay is None else delay.ravel()
