@@ -20,37 +20,31 @@ quick (nominal latency), and better in one of them. Energy and latency count whe
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from neuro import variants
-from neuro.errors import BadConfig, ChipError, DoesNotFit, NeuroError, RunError, UnsupportedNode
+from neuro.errors import RunError
 from neuro.events import EventSet
-from neuro.extend import did_you_mean, require
+from neuro.extend import require
 from neuro.files import write_json
 from neuro.ir import Network
+from neuro.sweep_grid import Point, check_grid, label, read_grid, with_chips
+from neuro.sweep_point import Row, Subject, measure
 
-if TYPE_CHECKING:
-    from neuro.hardware.chip import Chip, Quantity
-    from neuro.hardware.program import Program
-
-Point = Mapping[str, Any]
-Row = dict[str, Any]
 Progress = Callable[[str], None]
 
 FORMAT = 1
 ROWS, RESULT, PICTURE = "rows.jsonl", "sweep.json", "pareto.png"
-NETWORK = ("weight_bits", "sparsity", "dt")
-CONSTANTS = ("energy", "time", "power")
 DEFAULT_CHIP = "loihi2"
 SYNC = "sync"
+
+__all__ = ["Row", "Sweep", "pareto", "read_grid", "sweep"]
 
 
 @dataclass(frozen=True)
@@ -73,16 +67,6 @@ class Sweep:
 
     def to_json(self) -> dict[str, Any]:
         return {"rows": list(self.rows), "computed": self.computed, "reused": self.reused}
-
-
-@dataclass(frozen=True, eq=False)
-class Subject:
-    """What every point shares; sent to the workers once."""
-
-    network: Network
-    data: EventSet
-    steps: int | None
-    digest: str
 
 
 def sweep(
@@ -114,7 +98,7 @@ def sweep(
     """
     from neuro.deployment import check_data
 
-    grid = _with_chips(grid, chip)
+    grid = with_chips(grid, chip)
     points = check_grid(grid)
     check_data(network, data)
     subject = Subject(network, data, steps, digest(network, data))
@@ -137,90 +121,6 @@ def sweep(
         found = Sweep(_marked([held[key_of(p, subject)] for p in points]), len(todo), len(points) - len(todo))
         _write(found, subject, grid, folder)
     return found
-
-
-def read_grid(texts: Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    """ "NAME=V,V,..." as a grid; a value is a number, true or false where it reads as one, else text.
-
-    Raises:
-        BadConfig: texts of another form, or a name given twice; all of them.
-    """
-    grid: dict[str, tuple[Any, ...]] = {}
-    bad = []
-    for text in texts:
-        name, equals, values = text.partition("=")
-        if not (equals and name and all(values.split(","))):
-            bad.append(f"'{text}': write NAME=VALUE,VALUE")
-        elif name in grid:
-            bad.append(f"'{name}' is given twice; list its values with commas")
-        else:
-            grid[name] = tuple(_value(v) for v in values.split(","))
-    if bad:
-        raise BadConfig("no grid can be read from that", bad)
-    return grid
-
-
-def _value(text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    return value if isinstance(value, (int, float, bool)) else text
-
-
-def _with_chips(grid: Mapping[str, Sequence[Any]], chip: str | Sequence[str]) -> dict[str, tuple[Any, ...]]:
-    from neuro.deployment import chip_names
-
-    listed = {
-        name: tuple(v) if isinstance(v, Sequence) and not isinstance(v, str) else (v,) for name, v in grid.items()
-    }
-    names = listed.get("chip", (chip,) if isinstance(chip, str) else tuple(chip))
-    listed["chip"] = chip_names(names[0] if len(names) == 1 else names)
-    return {"chip": listed.pop("chip"), **listed}
-
-
-def check_grid(grid: Mapping[str, Sequence[Any]]) -> list[Point]:
-    """Every combination of a grid's values, or every problem with its names and values.
-
-    Raises:
-        BadConfig: all problems at once. UnknownChip: no such chip.
-    """
-    from neuro.hardware.target import load_target
-
-    bad = [f"'{name}' has no values" for name, values in grid.items() if not len(values)]
-    for chip in grid["chip"]:
-        known = _parameters(load_target(chip))
-        for name, values in grid.items():
-            if name not in known:
-                bad.append(f"{chip} has no parameter '{name}'. {did_you_mean(name, known)}")
-                continue
-            bad += [f"{line} ({chip})" for value in values for line in _problems(name, value)]
-    if bad:
-        raise BadConfig("this grid cannot be swept", list(dict.fromkeys(bad)))
-    return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-
-
-def _parameters(target: Any) -> list[str]:
-    import inspect
-
-    options = [
-        f"compile.{p.name}"
-        for p in inspect.signature(target.compile).parameters.values()
-        if p.kind is inspect.Parameter.KEYWORD_ONLY and p.name != "max_steps"
-    ]
-    return ["chip", "steps", *(f"network.{n}" for n in NETWORK), *options, *target.chip.quantities()]
-
-
-def _problems(name: str, value: Any) -> list[str]:
-    group, _, rest = name.partition(".")
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if group == "network":
-        return variants.problems(rest, value)
-    if (group == "limits" or name == "steps") and not (isinstance(value, int) and number and value >= 1):
-        return [f"{name} must be an integer of at least 1, got {value!r}"]
-    if group in CONSTANTS and not (number and value >= 0):
-        return [f"{name} must be a number of at least 0, got {value!r}"]
-    return []
 
 
 def digest(network: Network, data: EventSet) -> str:
@@ -329,133 +229,6 @@ class _Owned:
         self.cluster.close()
 
 
-def measure(subject: Subject, point: Point) -> Row:
-    """One row. Refusals of the chip are results; any other error is kept in the row and tried again next time."""
-    from neuro.deployment import steps_of
-
-    row: Row = {"point": dict(point), "fits": False, "error": "", "violations": [], "pareto": False}
-    row |= {"accuracy": None, "energy_j": None, "latency_s": None, "cores": None}
-    try:
-        changes = {n: point[f"network.{n}"] for n in NETWORK if f"network.{n}" in point}
-        network = variants.variant(subject.network, **changes)
-        steps = int(point.get("steps") or subject.steps or steps_of(network, subject.data))
-        program = _compiled(network, point, steps)
-        return row | _measured(program, subject.data, steps, point)
-    except (DoesNotFit, UnsupportedNode) as refusal:
-        told = [asdict(v) if is_dataclass(v) and not isinstance(v, type) else str(v) for v in refusal.violations]
-        return row | {"violations": told or [str(refusal)]}
-    except NeuroError as problem:
-        return row | {"error": str(problem)}
-
-
-def _compiled(network: Network, point: Point, steps: int) -> Program:
-    """Compile with the point's limits and options.
-
-    Raises:
-        ChipError: a limit that this network's compilation does not ask for, or that changes the integers: the
-            simulator has such a number compiled in, so a result would be wrong.
-    """
-    from neuro.hardware import compile as compile_network
-    from neuro.hardware.chip import assuming
-
-    chip = point["chip"]
-    options = {n.partition(".")[2]: v for n, v in point.items() if n.startswith("compile.")}
-    limits = {n.partition(".")[2]: v for n, v in point.items() if n.startswith("limits.")}
-    if not limits:
-        return compile_network(network, chip, max_steps=steps, **options)
-    with assuming(chip, **limits) as assumed:
-        program = compile_network(network, chip, max_steps=steps, **options)
-    unread = sorted(n for n in limits if (chip, n) not in assumed.read)
-    if unread:
-        raise ChipError(f"compiling this for {chip} does not ask for limits.{', limits.'.join(unread)}")
-    try:
-        plain = compile_network(network, chip, max_steps=steps, **options)
-    except DoesNotFit:
-        with assuming(chip, **{n: 2 * v for n, v in limits.items()}):
-            plain = compile_network(network, chip, max_steps=steps, **options)
-    arithmetic = [] if _same_integers(program, plain) else sorted(limits)
-    for name in limits:  # a limit that decides only what fits refuses, or changes nothing, even at its least
-        with assuming(chip, **{**limits, name: 1}):
-            try:
-                least = compile_network(network, chip, max_steps=steps, **options)
-            except DoesNotFit:
-                continue
-            except (NeuroError, ArithmeticError, ValueError, AssertionError):  # it is computed with, and 1 is absurd
-                arithmetic.append(name)
-                continue
-        if not _same_integers(least, plain):
-            arithmetic.append(name)
-    if arithmetic:
-        raise ChipError(
-            f"limits.{', limits.'.join(dict.fromkeys(arithmetic))} changes the integers of this program on {chip}, and "
-            "its simulator has the chip's own compiled in; only limits that decide what fits can be swept"
-        )
-    return program
-
-
-def _same_integers(a: Program, b: Program) -> bool:
-    def arrays(program: Program) -> dict[str, Any]:
-        found = {f"image.{n}": v for n, v in program.image.items()}
-        for p in program.populations.values():
-            found |= {f"{p.name}.{n}": v for n, v in p.params.items()}
-        for q in program.projections:
-            found |= {f"{q.name}.{n}": v for n, v in q.params.items()} | {f"{q.name}.weight_q": q.weight_q}
-        return found
-
-    if dict(a.scale) != dict(b.scale) or dict(a.skew) != dict(b.skew):
-        return False
-    one, two = arrays(a), arrays(b)
-    return one.keys() == two.keys() and all(np.array_equal(one[n], two[n]) for n in one)
-
-
-def _measured(program: Program, data: EventSet, steps: int, point: Point) -> Row:
-    """Run every sample and add up."""
-    from neuro.deployment import batches
-    from neuro.hardware import estimate, simulate
-    from neuro.hardware.estimate import merge
-    from neuro.hardware.target import load_target
-
-    constants = _constants(load_target(program.chip).chip, point)
-    right, estimates = 0, []
-    totals: dict[str, float] = {}
-    begin = 0
-    for dense in batches(data, steps, program.dt, program.populations[program.input].size, program.high):
-        trace = simulate(program, dense, record_spikes=False)
-        count = dense.shape[1]
-        right += int((trace.decision == data.labels[begin : begin + count]).sum())
-        estimates.append(estimate(trace, program, constants=constants or None))
-        for name, value in trace.counters.totals().items():
-            totals[name] = totals.get(name, 0.0) + value * count / len(data)
-        begin += count
-    cost = merge(estimates)
-    return {
-        "fits": True,
-        "accuracy": right / len(data),
-        "energy_j": None if cost.energy_j is None else cost.energy_j.to_json(),
-        "latency_s": None if cost.latency_s is None else cost.latency_s.to_json(),
-        "regime": cost.regime,
-        "cores": program.placement.cores,
-        "neurons": program.neurons,
-        "synapses": int(sum(np.count_nonzero(p.weight_q) for p in program.projections)),
-        "counters": totals,
-        "samples": len(data),
-        "steps": steps,
-        "substitutions": len(program.substitutions),
-    }
-
-
-def _constants(chip: Chip, point: Point) -> dict[str, Quantity]:
-    """The constants a point changes, low and high in the same proportion as before."""
-    found = {}
-    quantities = chip.quantities()
-    for name, value in point.items():
-        if name.partition(".")[0] in CONSTANTS:
-            q = quantities[name]
-            low, high = (value * q.low / q.value, value * q.high / q.value) if q.value else (value, value)
-            found[name] = replace(q, value=float(value), low=low, high=high, source="the sweep", grade="assumed")
-    return found
-
-
 def pareto(rows: Sequence[Row]) -> list[bool]:
     """Whether each row is Pareto-optimal among those that fit, see the module."""
     fitting = [k for k, r in enumerate(rows) if r["fits"]]
@@ -470,11 +243,6 @@ def pareto(rows: Sequence[Row]) -> list[bool]:
 
 def _marked(rows: Sequence[Row]) -> tuple[Row, ...]:
     return tuple({**r, "pareto": best} for r, best in zip(rows, pareto(rows), strict=True))
-
-
-def label(point: Point) -> str:
-    """A point in one line."""
-    return ", ".join(f"{n} {v:g}" if isinstance(v, float) else f"{n} {v}" for n, v in point.items())
 
 
 def _write(found: Sweep, subject: Subject, grid: Mapping[str, Sequence[Any]], folder: Path) -> None:
