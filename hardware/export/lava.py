@@ -39,7 +39,7 @@ A spiking network in Loihi 2 integers for [Lava](https://github.com/lava-nc/lava
     python network.py --check          # real Lava, compared with check.npz: 0 differ
     python network.py EVENTS.npz
 
-`network.build(inputs)` returns the processes, `inputs` being `[steps, {inputs}]` of 0 and 1. On Python 3.10 lava-nc
+`network.build(inputs)` returns the processes, `inputs` being `[steps, {inputs}]` of {values}. On Python 3.10 lava-nc
 installs without the extra flags.
 
 {listing}
@@ -134,6 +134,7 @@ def _arrays(graph: LavaGraph) -> dict[str, NDArray[Any]]:
 
 
 def _readme(program: Program, graph: LavaGraph) -> str:
+    low, high = input_range(program.populations[program.input])
     said = [f"- {n}" for n in (*graph.notes, *program.substitutions)]
     return _README.format(
         title=title(program),
@@ -141,6 +142,7 @@ def _readme(program: Program, graph: LavaGraph) -> str:
         version=version("axonport"),
         pip=PIP.split("&& ")[-1],
         inputs=program.populations[program.input].size,
+        values="0 and 1" if (low, high) == (0, 1) else f"integers in {low}..{high}",
         listing=listing(program),
         notes="\n".join(said) if said else "Nothing was split, replaced or approximated.",
     )

@@ -244,8 +244,8 @@ def _learning(projection: Projection, source: Part, target: Part, name: str) -> 
         "shape": (target.size, source.size),
     }
     options |= {n: scalar(projection, n, 0) for n in learning.RANGES}
-    arrays = {"weights": projection.weight_q}
-    return Synapses(name, projection.name, "LearningDense", (source.name,), target.name, arrays, options)
+    ends, arrays = ((source.name,), target.name), {"weights": projection.weight_q}
+    return Synapses(name, projection.name, "LearningDense", *ends, arrays, options, port_of(projection, target))
 
 
 # Splitting

@@ -143,6 +143,8 @@ def problems(projection: Projection) -> Iterator[str]:
         yield "a projection that learns has no delays"
     if projection.params.get("num_message_bits", np.array(0)).any():
         yield "a projection that learns takes spikes, no graded messages"
+    if projection.params.get("port", np.array(0)).any():
+        yield "a projection that learns ends at port 0"
     yield from _outside(projection.params)
     mode = int(projection.params.get("sign_mode", np.array(0)))
     if mode not in WEIGHTS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from lava_programs import conv, dense, even, needs_lava, population, program, sparse, spikes, two_layers
 
 from neuro.hardware.certify import certify
+from neuro.hardware.export import export
 from neuro.hardware.loihi2.learning import STDP, plastic
 from neuro.hardware.program import Population
 from neuro.hardware.simulate import simulate
@@ -71,6 +74,19 @@ def test_every_neuron_model_with_graded_messages():
     assert (trace.spikes["ternary_lif"] == -1).any()
     for oracle in ("lava", "lava-inprocess"):
         assert_passed(certify(made, given, oracle=oracle), at_least=28 * 3 * 6 * (5 + 3 + 3 + 4 + 3 + 3 + 2))
+
+
+def test_an_exported_folder_checks_itself(tmp_path):
+    """Numbers in, numbers between the processes, and one projection that learns, in a fresh interpreter."""
+    made = every_model()
+    learns = dense("learns", "lif_reset", "rf", even(np.random.default_rng(6), (6, 6), 0, 60))
+    made = replace(made, projections=(*made.projections, learns))
+    folder = export(plastic(made, "learns", STDP(t_epoch=3, seed=4)), tmp_path / "exported")
+    command = [sys.executable, str(folder / "network.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    assert "0 differ" in done.stdout
+    assert "integers in -9..20" in (folder / "README.md").read_text()
 
 
 def test_convolutions_then_dense_delays_and_sparse():
