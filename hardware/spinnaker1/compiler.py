@@ -50,6 +50,17 @@ SUPPORTS: dict[type[ir.Node], str] = {
     ir.CubaLIF: "IF_curr_exp; resets to v_reset",
 }
 
+_VALUES = "packets carry no value here; use a spiking form, one of IF, LIF, CubaLIF"
+REFUSES: dict[type[ir.Node], str] = {
+    ir.I: "what neither leaks nor resets outgrows the registers; use an LI with a long tau_mem",
+    ir.Delta: _VALUES,
+    ir.SigmaDelta: _VALUES,
+    ir.TernaryLIF: "a packet has no sign; use two LIF populations, one for either sign",
+    ir.ResonateAndFire: "IF_curr_exp and IF_curr_delta have one state variable behind the synapse; use a CubaLIF",
+    ir.QuantisedReLU: _VALUES,
+    ir.MaxPool2d: "synapses add; use a SumPool2d or AvgPool2d, or a stride",
+}
+
 
 @dataclass(frozen=True)
 class _Options:
@@ -234,6 +245,7 @@ TARGET = Target(
     compile=compile_network,
     run=_run,
     supports=SUPPORTS,
+    refuses=REFUSES,
     oracles=ORACLES,
     exporters=("pynn",),
     messages=messages,

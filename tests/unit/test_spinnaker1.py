@@ -337,3 +337,13 @@ def test_any_network_that_compiles_is_certified(network):
     size = program.populations[program.input].size
     dense = (np.random.default_rng(0).random((12, 2, size)) < 0.4).astype(np.uint8)
     assert certify(program, dense).passed
+
+
+def test_every_node_is_held_or_refused_with_a_reason():
+    from neuro.hardware.spinnaker1.compiler import REFUSES, SUPPORTS
+
+    assert set(SUPPORTS) | set(REFUSES) == set(ir.NODE_TYPES.values())
+    assert not set(SUPPORTS) & set(REFUSES)
+    nodes = (ir.Input((2,)), ir.Linear(np.eye(2)), ir.I(np.ones(2)), ir.Output("sum"))
+    with pytest.raises(UnsupportedNode, match="use an LI with a long tau_mem"):
+        compile_network(chain(*nodes), CHIP)
