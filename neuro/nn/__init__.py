@@ -4,8 +4,9 @@ Tensors are [time, batch, ...] throughout. Spike functions: `neuro.nn.surrogate`
 """
 
 from neuro.nn.bridge import to_module, to_network
-from neuro.nn.delay import Delay, DelayedLinear
+from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Recurrent, decays
+from neuro.nn.masked import MaskedLinear
 from neuro.nn.network import SpikingNetwork
 from neuro.nn.quantised import QuantisedConv2d, QuantisedLinear, QuantisedReLU
 from neuro.nn.stateless import AvgPool2d, Dropout, Scale, ScaleNorm, SumPool2d
@@ -20,6 +21,7 @@ __all__ = [
     "Delay",
     "DelayedLinear",
     "Dropout",
+    "MaskedLinear",
     "QuantisedConv2d",
     "QuantisedLinear",
     "QuantisedReLU",
@@ -28,6 +30,7 @@ __all__ = [
     "ScaleNorm",
     "SpikingNetwork",
     "SumPool2d",
+    "Taps",
     "decays",
     "to_module",
     "to_network",
