@@ -59,7 +59,7 @@ class I(Neuron):  # noqa: E742  # its name in NIR
 class Delta(Neuron):
     """Delta encoder: sends changes of x that are large enough, and keeps the rest for later:
 
-    d[t] = x[t] - x[t-1] + residue[t-1];  s = d where |e| >= v_threshold, else 0;  residue = d - s
+    d[t] = x[t] - x[t-1] + residue[t-1];  s = d where abs(e) >= v_threshold, else 0;  residue = d - s
     e = d, or ``cumulative``: the sum of d since the last message.
 
     v = x. The sum of all messages is x - residue. As Lava's Delta (the threshold itself sends).
