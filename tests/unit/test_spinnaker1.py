@@ -347,3 +347,29 @@ def test_every_node_is_held_or_refused_with_a_reason():
     nodes = (ir.Input((2,)), ir.Linear(np.eye(2)), ir.I(np.ones(2)), ir.Output("sum"))
     with pytest.raises(UnsupportedNode, match="use an LI with a long tau_mem"):
         compile_network(chain(*nodes), CHIP)
+
+
+def test_a_delay_extension_sends_once_for_each_stretch_it_holds_back():
+    """32 slots for 256 neurons: delays of 1, 33 and 71 steps wait for 0, 32 and 64 steps in the extension."""
+    delay = np.zeros((256, 1), np.int64)
+    delay[100:, 0], delay[200:, 0] = 32, 70
+    network = chain(
+        ir.Input((1,)), ir.Linear(np.full((1, 1), 20.0)), lif(1), ir.Linear(np.full((256, 1), 20.0), delay), lif(256),
+        ir.Output("count"),
+    )  # fmt: skip
+    program = compile_network(network, CHIP)
+    dense = np.zeros((90, 1, 1), np.uint8)
+    dense[0] = 1
+    c = simulate(program, dense).counters
+    source, target, extension = (
+        int(program.placement.core_of["n2"][0]),
+        int(program.placement.core_of["n4"][0]),
+        int(program.image["relays"][0, 0]),
+    )
+    assert len({source, target, extension}) == program.placement.cores == 3
+    assert c.packets[0, :, source].tolist() == [0, 1] + [0] * 90
+    assert c.packets[0, :, extension].tolist() == [0, 2] + [0] * 90
+    synops = c.synops[0, :, target]
+    assert {t: int(n) for t, n in enumerate(synops) if n} == {1: 100, 33: 100, 65: 56}
+    spikes = simulate(program, dense).spikes["n4"][:, 0]
+    assert [np.flatnonzero(spikes[:, k]).tolist() for k in (0, 100, 200)] == [[2], [34], [72]]
