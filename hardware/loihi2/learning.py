@@ -35,7 +35,7 @@ IntArray = NDArray[np.int64]
 
 THOUSANDTHS = 1000  # of a step, in which time constants are held
 FRACTION = 256  # parts in which impulses are held, as on the chip
-TRACES = 128
+TRACES = 128  # values of a trace, compiled into kernels (neuro.jit)
 # parameters of a plastic projection and their ranges; exponents as in the rule's formula
 RANGES = {
     "t_epoch": (1, 63),
