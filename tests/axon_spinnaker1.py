@@ -168,7 +168,7 @@ def probes_of(program):
 
 def compiled_results(program, dense):
     """name -> array: everything the compiled machine says of a batch."""
-    from neuro.hardware.spinnaker1.machine import run, saturations
+    from neuro.hardware.spinnaker1.batch import run, saturations
 
     trace = run(program, dense, probes_of(program))
     found = {f"{name}.{variable}": values for (name, variable), values in trace.probes.items()}

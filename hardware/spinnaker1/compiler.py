@@ -21,7 +21,8 @@ from neuro.discretise import Coefficients, coefficients
 from neuro.errors import ChipError, DoesNotFit, PrecisionLoss, UnsupportedNode, Violation
 from neuro.hardware.lowering import Lowered, Synapses, lower
 from neuro.hardware.program import Population, Program, Projection
-from neuro.hardware.spinnaker1.fit import Fitted, Incoming, Layer, fit
+from neuro.hardware.spinnaker1.fit import fit
+from neuro.hardware.spinnaker1.layer import Fitted, Incoming, Layer
 from neuro.hardware.spinnaker1.layout import CHIP, check, lay, machine, shape_of
 from neuro.hardware.spinnaker1.traffic import messages
 from neuro.hardware.target import Oracle, Target, Visit
@@ -217,7 +218,7 @@ def _run(
     probes: tuple[tuple[str, str], ...] = (),
     record_spikes: bool = True,
 ) -> Trace:
-    from neuro.hardware.spinnaker1.machine import run  # numba loads with the first simulation, not with the compiler
+    from neuro.hardware.spinnaker1.batch import run  # numba loads with the first simulation, not with the compiler
 
     return run(program, dense, probes, record_spikes)
 

@@ -19,23 +19,19 @@ S is otherwise as large as the int32 registers allow in the worst case, every in
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from neuro import ir
-from neuro.discretise import Coefficients
 from neuro.errors import Violation
 from neuro.hardware.chip import NumberFormat
-from neuro.hardware.lowering import Bias
 from neuro.hardware.program import QuantisationError
 from neuro.hardware.quantise import error_of, geometric, grid_of
+from neuro.hardware.spinnaker1.layer import Fitted, Gains, Int64, Layer, per_neuron
 from neuro.hardware.spinnaker1.plain import quotient
 from neuro.hardware.spinnaker1.registers import membrane, synapse
+from neuro.hardware.spinnaker1.remarks import note, note_saturation, started
 from neuro.ir import Array
 
-Int64 = NDArray[np.int64]
 ONE = 1 << 15
 FULL = (1 << 16) - 1
 HIGHEST = (1 << 31) - 1
@@ -45,76 +41,15 @@ WEIGHT = NumberFormat(17, True, -FULL, FULL)
 SIGMA, RATE_HZ = 5.0, 30.0  # sPyNNaker's bound on what arrives in one step
 
 
-@dataclass(frozen=True, eq=False)
-class Incoming:
-    """One projection in reals as a list. delay: steps on the chip, >= 1."""
-
-    name: str
-    node: str
-    source: str
-    row: Int64
-    col: Int64
-    weight: Array
-    delay: Int64
-
-
-@dataclass(frozen=True, eq=False)
-class Layer:
-    """One population on its way to the chip."""
-
-    name: str
-    node: ir.Neuron
-    c: Coefficients
-    incoming: tuple[Incoming, ...]
-    biases: tuple[Bias, ...]
-    skew: int
-
-    @property
-    def size(self) -> int:
-        return self.c.beta.size
-
-    @property
-    def exponential(self) -> bool:
-        return isinstance(self.node, (ir.CubaLI, ir.CubaLIF))
-
-
-@dataclass(frozen=True, eq=False)
-class Fitted:
-    """A population in integers. weights: of each incoming projection, signed, 0 where a synapse is left out.
-
-    unit: reals per raw unit of v."""
-
-    layer: Layer
-    model: str
-    params: dict[str, Int64]
-    weights: tuple[Int64, ...]
-    unit: float
-    budget: tuple[QuantisationError, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class _Gains:
-    """What the machine makes of its words. pull: 1 - D. arrive: F, or 1 / step. hold: sum of the decays of a
-    constant input; all [n]."""
-
-    tau: Int64
-    decay: Int64
-    pull: Array
-    tau_syn: Int64
-    decay_syn: Array
-    arrive: Array
-    hold: Array
-
-
-def _gains(layer: Layer, step: int, max_steps: int | None) -> _Gains:
+def _gains(layer: Layer, step: int, max_steps: int | None) -> Gains:
     tau, decay = membrane(step, layer.c.beta)
     zero = np.zeros(layer.size)
     if not layer.exponential:
         per_step = quotient(ONE, step) / ONE
-        return _Gains(tau, decay, 1 - decay / ONE, tau, zero, np.full(layer.size, per_step), zero + per_step)
+        return Gains(tau, decay, 1 - decay / ONE, tau, zero, np.full(layer.size, per_step), zero + per_step)
     tau_syn, decay_syn, factor = synapse(step, layer.c.alpha)
     kept, arrive = decay_syn / 2.0**32, factor / 2.0**32
-    return _Gains(tau, decay, 1 - decay / ONE, tau_syn, kept, arrive, arrive * geometric(kept, max_steps))
+    return Gains(tau, decay, 1 - decay / ONE, tau_syn, kept, arrive, arrive * geometric(kept, max_steps))
 
 
 def fit(
@@ -130,7 +65,7 @@ def fit(
     rest = layer.c.drive / g.pull
     lead = _lead(layer, g, bias)
     steps = [w * (g.pull * g.arrive)[d.row] for d, w in zip(layer.incoming, real, strict=True)]
-    steps += [bias * g.pull, _of(layer, "v_reset", 0.0)]
+    steps += [bias * g.pull, per_neuron(layer, "v_reset", 0.0)]
     scale = _scale(layer, g, most, np.abs(bias) + np.abs(rest), np.abs(lead), np.concatenate(steps))
     shifts = _least_shifts(layer, g, scale, most) if ring == "safe" else _usual_shifts(layer, scale, real, step)
     weights = _weights(real, scale, shifts)
@@ -142,8 +77,8 @@ def fit(
         weights = _weights(real, scale, shifts)
     errors = _weight_errors(layer, real, weights, scale, shifts, violations)
     if ring == "spynnaker":
-        _note_saturation(layer, weights, substitutions)
-    _note(layer, g, scale, substitutions)
+        note_saturation(layer, _most(layer, weights), substitutions)
+    note(layer, g, scale, substitutions)
     offset = np.rint(scale * bias)
     down = np.rint(-0.5 / g.pull) + (layer.c.beta >= 1)  # without leak: v stays up to the threshold itself
     params = {
@@ -152,11 +87,11 @@ def fit(
         "c_m": g.tau,
         "tau_m": g.tau,
         "i_offset": offset,
-        "v_reset": np.rint(scale * _of(layer, "v_reset", 0.0)),
+        "v_reset": np.rint(scale * per_neuron(layer, "v_reset", 0.0)),
         "t_refract": np.array(0),
         "refract_init": np.array(0),
         "time_step": np.array(step),
-        "threshold": np.clip(np.floor(scale * _of(layer, "v_threshold", np.inf)) + 1, -HIGHEST - 1, HIGHEST),
+        "threshold": np.clip(np.floor(scale * per_neuron(layer, "v_threshold", np.inf)) + 1, -HIGHEST - 1, HIGHEST),
         "shift_exc": np.array(shifts[0]),
         "shift_inh": np.array(shifts[1]),
     }
@@ -169,34 +104,10 @@ def fit(
     errors += _state_errors(layer, g, scale, bias)
     kept = {name: _word(layer, name, values, violations) for name, values in params.items()}
     if bias.any() or rest.any():
-        kept |= _start(layer, g, kept)
+        kept |= started(layer, g, kept)
     return Fitted(
         layer, "curr_exp" if layer.exponential else "curr_delta", kept, tuple(weights), 1 / scale, tuple(errors)
     )
-
-
-def _start(layer: Layer, g: _Gains, words: dict[str, Int64]) -> dict[str, Int64]:
-    """v_init from which constant inputs alone bring v to 0 when the sample arrives, ``skew`` steps after the start;
-    where there is no such v, or the neuron would fire on the way, v = 0 held for so long by the refractory timer."""
-    syn = [words["init_exc"].astype(np.float64), words["init_inh"].astype(np.float64)]
-    drive = []
-    for _ in range(layer.skew):
-        drive.append(words["i_offset"] + syn[0] - syn[1] + words["v_rest"])
-        syn = [np.floor(s * g.decay_syn) for s in syn]
-    v, decay = np.zeros(layer.size), np.maximum(g.decay / ONE, 2.0**-40)
-    with np.errstate(over="ignore"):
-        for alpha in drive[::-1]:
-            v = np.rint(alpha - (alpha - v) / decay)
-    good = np.abs(v) < ROOM
-    forth = np.where(good, v, 0.0)
-    for alpha in drive:
-        forth = alpha - np.floor(g.decay * (alpha - forth) / ONE)
-        good &= forth < words["threshold"]
-    good &= np.abs(forth) <= 2
-    if good.all():
-        return {"v_init": v.astype(np.int64)}
-    held = {"refract_init": np.where(good, 0, layer.skew), "v_init": np.where(good, v, 0.0).astype(np.int64)}
-    return {name: values.astype(np.int64) for name, values in held.items()}
 
 
 def _word(layer: Layer, name: str, values: Array | Int64, violations: list[Violation]) -> Int64:
@@ -208,11 +119,6 @@ def _word(layer: Layer, name: str, values: Array | Int64, violations: list[Viola
     return np.asarray(values).astype(np.int64)
 
 
-def _of(layer: Layer, name: str, otherwise: float) -> Array:
-    found = getattr(layer.node, name, None)
-    return np.full(layer.size, otherwise) if found is None else np.asarray(found, np.float64).reshape(-1)
-
-
 def _most(layer: Layer, weights: Sequence[Array | Int64]) -> Array:
     """[2, n]: sums of the weights of either sign into each neuron, if every source fires at once."""
     total = np.zeros((2, layer.size))
@@ -222,7 +128,7 @@ def _most(layer: Layer, weights: Sequence[Array | Int64]) -> Array:
     return total
 
 
-def _lead(layer: Layer, g: _Gains, bias: Array) -> Array:
+def _lead(layer: Layer, g: Gains, bias: Array) -> Array:
     """Inhibition that a bias starts with: in front of a synapse it rises as 1 - alpha^(t + 1), while i_offset is
     there in full; the difference decays as the synapse does. It is loaded ``skew`` steps before the sample is there."""
     if not layer.exponential or not bias.any():
@@ -232,17 +138,17 @@ def _lead(layer: Layer, g: _Gains, bias: Array) -> Array:
     return np.where(g.decay_syn > 1e-3, lead, 0.0)  # what decays faster than that is nothing
 
 
-def _scale(layer: Layer, g: _Gains, most: Array, constant: Array, lead: Array, steps: Array) -> float:
+def _scale(layer: Layer, g: Gains, most: Array, constant: Array, lead: Array, steps: Array) -> float:
     """Raw units per real of v. steps: by what v can move at once."""
     worst = (np.maximum(most[0], most[1]) * g.hold + constant + lead).max(initial=0.0)
-    worst = max(float(worst), float(np.abs(_of(layer, "v_reset", 0.0)).max(initial=0.0)))
+    worst = max(float(worst), float(np.abs(per_neuron(layer, "v_reset", 0.0)).max(initial=0.0)))
     scale = ROOM / worst if worst > 0 else float(ONE)
     if most.any():
         fan_in = sum((np.bincount(d.row, minlength=layer.size) for d in layer.incoming), np.zeros(layer.size)).max()
         capacity = max(FULL - 0.5 * fan_in, FULL / 2)  # half a unit lost or won by each rounded weight
         scale = min(scale, capacity * (1 << MOST_SHIFT) / most.max())
     if not (layer.c.beta < 1).all():
-        threshold = np.abs(_of(layer, "v_threshold", 0.0)).max(initial=0.0)
+        threshold = np.abs(per_neuron(layer, "v_threshold", 0.0)).max(initial=0.0)
         if threshold > 0:
             scale = min(scale, 0.5 / g.pull.min() / threshold)
         grid = grid_of(steps, WEIGHT)
@@ -252,7 +158,7 @@ def _scale(layer: Layer, g: _Gains, most: Array, constant: Array, lead: Array, s
     return float(scale)
 
 
-def _least_shifts(layer: Layer, g: _Gains, scale: float, most: Array) -> list[int]:
+def _least_shifts(layer: Layer, g: Gains, scale: float, most: Array) -> list[int]:
     """The smallest shifts at which the sums fit; without leak those at which weights are whole units of v."""
     whole = 0 if (layer.c.beta < 1).any() else round(float(np.log2(1 / g.pull.max())))
     return [max(whole, int(np.ceil(np.log2(max(scale * float(t.max(initial=0.0)), 1.0) / FULL)))) for t in most]
@@ -294,7 +200,7 @@ def _weight_errors(
     return errors
 
 
-def _state_errors(layer: Layer, g: _Gains, scale: float, bias: Array) -> list[QuantisationError]:
+def _state_errors(layer: Layer, g: Gains, scale: float, bias: Array) -> list[QuantisationError]:
     errors = [error_of(layer.name, "decay of v", layer.c.beta, g.decay / ONE, 1 / ONE)]
     if layer.exponential:
         errors.append(error_of(layer.name, "decay of i", layer.c.alpha, g.decay_syn, 2.0**-32))
@@ -303,39 +209,7 @@ def _state_errors(layer: Layer, g: _Gains, scale: float, bias: Array) -> list[Qu
         if not (layer.c.beta < 1).all():  # what a step adds to v is rounded, and nothing forgets it
             kept = np.where(layer.c.beta < 1, kept, np.rint(scale * bias * g.pull) / g.pull / scale)
         errors.append(error_of(layer.name, "bias", bias, kept, 1 / scale))
-    threshold = _of(layer, "v_threshold", 0.0)
+    threshold = per_neuron(layer, "v_threshold", 0.0)
     if layer.node.spiking:
         errors.append(error_of(layer.name, "threshold", threshold, np.floor(scale * threshold) / scale, 1 / scale))
     return errors
-
-
-def _note(layer: Layer, g: _Gains, scale: float, substitutions: list[str]) -> None:
-    name = layer.name
-    if getattr(layer.node, "reset", "hard") == "subtract":
-        substitutions.append(
-            f"'{name}' resets to v_reset instead of subtracting its threshold: what v exceeds the threshold by is lost "
-            "with each spike; train with reset='hard' to make it exact"
-        )
-    if not (layer.c.beta < 1).all():
-        substitutions.append(
-            f"'{name}' has no leak; the longest time constant of the chip pulls v to 0 by {g.pull.min():.2g} of itself "
-            f"in a step, though not while |v| is below {(0.5 / g.pull.min() - 1) / scale:.3g}"
-        )
-    if any(b.start for b in layer.biases):
-        substitutions.append(
-            f"'{name}' has its bias from its first step on, where a Delay would hold it back; put the Delay elsewhere"
-        )
-    if layer.node.spiking and layer.skew and (_of(layer, "v_threshold", 0.0) < 0).any():
-        substitutions.append(
-            f"neurons of '{name}' with a negative threshold fire in the {layer.skew} step(s) before the sample reaches "
-            "them, and from then on start at v_reset"
-        )
-
-
-def _note_saturation(layer: Layer, weights: Sequence[Int64], substitutions: list[str]) -> None:
-    total = _most(layer, weights)
-    if total.max(initial=0) > FULL:
-        substitutions.append(
-            f"'{layer.name}': {int((total > FULL).any(axis=0).sum())} neuron(s) lose input where more arrives in "
-            "a step than sPyNNaker's bound expects (ring buffers saturate); compile with ring='safe' to rule that out"
-        )

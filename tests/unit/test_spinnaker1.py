@@ -16,8 +16,8 @@ from neuro.hardware import compile as compile_network
 from neuro.hardware import simulate
 from neuro.hardware.certify import certify
 from neuro.hardware.spinnaker1 import layout
+from neuro.hardware.spinnaker1.batch import saturations
 from neuro.hardware.spinnaker1.contract import check, layout_of
-from neuro.hardware.spinnaker1.machine import saturations
 from neuro.hardware.spinnaker1.plain import synapses_of
 
 CHIP = "spinnaker1"
