@@ -27,10 +27,15 @@ def sign(x: int) -> int:
     return (x > 0) - (x < 0)
 
 
+def perhaps(value: int, drawn: int) -> int:
+    """The sign of a value, or nothing."""
+    return sign(value) if abs(value) >= drawn % 256 else 0
+
+
 def brought_in(x: int, overflow: str) -> int:
     """V back in its register."""
     if overflow == "saturate":
-        return sorted((-(2**19), x, 2**19 - 1))[1]
+        return max(-(2**19), min(x, 2**19 - 1))
     size = 2**20 if overflow == "wrap" else 2**32
     return (x + size // 2) % size - size // 2
 
@@ -88,16 +93,11 @@ class Neuron:
 
     def tick(self, active: list[int], draw: Draw, overflow: str, inclusive: bool, zero_cross: bool) -> bool:
         """One tick; whether it spikes. active: axons, ascending."""
-
-        def perhaps(value: int) -> int:
-            rho = draw() % 256
-            return sign(value) if abs(value) >= rho else 0
-
         for weight, chance in [self.inputs[a] for a in active if a in self.inputs]:
-            self.v += perhaps(weight) if chance else weight
+            self.v += perhaps(weight, draw()) if chance else weight
         self.v = brought_in(self.v, overflow)
 
-        leak = perhaps(self.leak) if self.chance_leak else self.leak
+        leak = perhaps(self.leak, draw()) if self.chance_leak else self.leak
         if self.epsilon:
             before = self.v
             self.v += sign(before) * leak
@@ -143,15 +143,23 @@ def _neurons(bank: Bank, c: int) -> list[Neuron]:
     return found
 
 
+def neurons_of(bank: Bank) -> list[list[Neuron]]:
+    """The neurons in use, core by core."""
+    return [_neurons(bank, c) for c in range(bank.cores)]
+
+
 def ticks(
-    bank: Bank, steps: int, packets: Iterable[tuple[int, int, int]]
+    bank: Bank, steps: int, packets: Iterable[tuple[int, int, int]], built: list[list[Neuron]] | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.int32], dict[tuple[int, int], int]]:
-    """A bank from rest. packets: (tick, core, axon), active in that tick.
+    """A bank from rest. packets: (tick, core, axon), active in that tick. built: `neurons_of` it, used again.
 
     Returns spikes uint8[steps, C, N], V after the reset int32[steps, C, N], and what shows on the output lines,
     (tick, line) -> 1.
     """
-    cores = [_neurons(bank, c) for c in range(bank.cores)]
+    cores = neurons_of(bank) if built is None else built
+    for neurons, start in zip(cores, bank.v0.tolist(), strict=True):
+        for neuron, v0 in zip(neurons, start, strict=False):
+            neuron.v = v0
     draws = [_generator(bank, c) for c in range(bank.cores)]
     where = list(zip(bank.target.tolist(), bank.axon.tolist(), bank.delay.tolist(), strict=True))
     rules = (bank.overflow, bool(bank.choices[1]), bool(bank.choices[2]))
@@ -180,12 +188,13 @@ def ticks(
 def _run(program: Program, dense: NDArray[np.uint8], visit: Visit, timeout_s: float, folder: Path | None) -> None:
     bank = bank_of(program)
     steps = dense.shape[0] + program.depth
+    built = neurons_of(bank)
     table = np.asarray(program.image["inject"]).tolist()
     slots = {n: np.asarray(program.image[f"slot:{n}"]) for n in program.populations if n != program.input}
     for k in range(dense.shape[1]):
         when = [*(np.flatnonzero(channel).tolist() for channel in dense[:, k].T), [0]]  # the last: the host's own
         packets = [(t + late, *divmod(at, bank.axons)) for i, at, late in table for t in when[i]]
-        spikes, v, _ = ticks(bank, steps, packets)
+        spikes, v, _ = ticks(bank, steps, packets, built)
         found: dict[tuple[str, str], NDArray[np.int32]] = {}
         for name, slot in slots.items():
             found[name, "s"] = spikes.reshape(steps, -1)[:, slot].astype(np.int32)
