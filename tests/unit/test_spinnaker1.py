@@ -351,10 +351,11 @@ def test_every_node_is_held_or_refused_with_a_reason():
 
 def test_a_delay_extension_sends_once_for_each_stretch_it_holds_back():
     """32 slots for 256 neurons: delays of 1, 33 and 71 steps wait for 0, 32 and 64 steps in the extension."""
-    delay = np.zeros((256, 1), np.int64)
+    delay = np.zeros((256, 2), np.int64)  # of the second neuron nothing is late
     delay[100:, 0], delay[200:, 0] = 32, 70
     network = chain(
-        ir.Input((1,)), ir.Linear(np.full((1, 1), 20.0)), lif(1), ir.Linear(np.full((256, 1), 20.0), delay), lif(256),
+        ir.Input((1,)), ir.Linear(np.full((2, 1), 20.0)), lif(2),
+        ir.Linear(np.tile([20.0, 1e-2], (256, 1)), delay), lif(256),
         ir.Output("count"),
     )  # fmt: skip
     program = compile_network(network, CHIP)
@@ -367,9 +368,9 @@ def test_a_delay_extension_sends_once_for_each_stretch_it_holds_back():
         int(program.image["relays"][0, 0]),
     )
     assert len({source, target, extension}) == program.placement.cores == 3
-    assert c.packets[0, :, source].tolist() == [0, 1] + [0] * 90
+    assert c.packets[0, :, source].tolist() == [0, 2] + [0] * 90
     assert c.packets[0, :, extension].tolist() == [0, 2] + [0] * 90
     synops = c.synops[0, :, target]
-    assert {t: int(n) for t, n in enumerate(synops) if n} == {1: 100, 33: 100, 65: 56}
+    assert {t: int(n) for t, n in enumerate(synops) if n} == {1: 100 + 256, 33: 100, 65: 56}
     spikes = simulate(program, dense).spikes["n4"][:, 0]
     assert [np.flatnonzero(spikes[:, k]).tolist() for k in (0, 100, 200)] == [[2], [34], [72]]
