@@ -4,7 +4,8 @@ One number ties a population to reals, ``unit``, the real value of one integer o
 stands for ``Message.unit``. A weight integer is then unit 2^exponent / Message.unit. Weights that lie on a grid are
 met exactly; else the unit is the finest that the largest weight allows, halved (by weight exponents) while threshold
 and bias need it. What is sent is out >> state_exp: the smallest shift whose messages the next population can add up
-in 24 bits, for any input. Lava's models hold 32 bits; the chip's registers hold 24, so that is the bound.
+in 24 bits, for any input; where no shift suffices, the layer's own weights lose bits. Lava's models hold 32 bits; the
+chip's registers hold 24, so that is the bound.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ IntArray = NDArray[np.int64]
 FULL = (1 << 23) - 1
 FINE = 64  # steps that a threshold or bias should have, where it is not met exactly
 HIGHEST_STATE = 7  # state_exp has 3 bits
+COARSEST = 3  # bits of its weights that a layer may lose so that its messages fit
 DECAY_BITS = 12
 MESSAGE_BITS = (8, 16, 24, 32)
 
@@ -98,9 +100,12 @@ def size_of(search: WeightSearch) -> tuple[float, bool]:
     return min((smallest_unit(search.weights.value, f) for f in search.formats.values()), default=1.0) or 1.0, False
 
 
-def synaptic(weights: tuple[Weights, ...], wanted: Array, chip: Chip) -> Synaptic:
-    """One unit for all projections. wanted: thresholds and biases, which should have `FINE` steps at least."""
+def synaptic(weights: tuple[Weights, ...], wanted: Array, chip: Chip, coarser: int = 0) -> Synaptic:
+    """One unit for all projections. wanted: thresholds and biases, which should have `FINE` steps at least. coarser:
+    bits of the weights that are given up for range."""
     searches = tuple(WeightSearch(w, chip) for w in weights)
+    for p in searches:
+        p.lowest = max(p.lowest, 0)  # a right shift rounds each step's sum down, which a sum over time never forgets
     live = [p for p in searches if p.mean_square > 0]
     fixed = [size_of(p)[0] for p in live if p.highest == 0]
     unit = max(fixed) if fixed else min((size_of(p)[0] for p in live), default=1.0)
@@ -111,6 +116,7 @@ def synaptic(weights: tuple[Weights, ...], wanted: Array, chip: Chip) -> Synapti
         if not levels.size or (np.abs(steps - np.rint(steps)) < 1e-9 * steps).all() or steps.min() >= FINE:
             break
         unit /= 2
+    unit *= 2.0**coarser
     return Synaptic(unit, searches, tuple(p.best(unit) for p in searches))
 
 
@@ -126,17 +132,19 @@ def fit_beyond(
     max_steps: int | None,
     headroom: float,
     substitutions: list[str],
+    coarser: int = 0,
 ) -> Sized:
     """Registers of a population of `I`, `Delta`, `SigmaDelta` or `ResonateAndFire`.
 
     weights: of each incoming projection, times the unit of its source's messages. beta: decay of a resonator's
-    amplitude. reads: the most weight integers that a target adds up for one unit of message.
+    amplitude. reads: the most weight integers that a target adds up for one unit of message. coarser: as in
+    `synaptic`, tried from 0 on.
     """
     size = int(np.prod(node.shape))
     if isinstance(node, ir.ResonateAndFire):
         return _resonator(name, node, synaptic(weights, np.zeros(1), chip), dt, beta, chip, max_steps, headroom)
     levels = [np.asarray(getattr(node, n)).reshape(-1) for n in ("v_threshold", "bias") if hasattr(node, n)]
-    made = synaptic(weights, np.concatenate([*levels, np.zeros(1)]), chip)
+    made = synaptic(weights, np.concatenate([*levels, np.zeros(1)]), chip, coarser)
     unit, bad = made.unit, list(_hopeless(name, made))
     if isinstance(node, ir.Delta):
         most = made.arrives(size) * headroom
@@ -167,6 +175,9 @@ def fit_beyond(
     state = 0
     if isinstance(node, ir.SigmaDelta) and np.isfinite(swing).all():
         state = max(0, math.ceil(math.log2(max(float(swing.max()) * reads * headroom, 1.0) / FULL)))
+        if state > HIGHEST_STATE and coarser < COARSEST:
+            given = name, node, weights, messages, dt, beta, reads, chip, max_steps, headroom, substitutions
+            return fit_beyond(*given, coarser + 1)
         if state > HIGHEST_STATE:
             remedy = "Lower readout_headroom, use smaller weights behind it, or fewer inputs"
             bad.append(Violation(name, "state_exp, the shift of its messages", state, HIGHEST_STATE, remedy))

@@ -95,7 +95,8 @@ def _population(program: Program, population: Population) -> Iterator[str]:
                 yield from _outside(name, population.params.get(name, np.array(0)), *INT32)
         return
     if population.model not in MODELS:
-        yield f"model '{population.model}' is not one of 'input', {', '.join(map(repr, MODELS))}"
+        why = "; Lava has no fixed-point model with a refractory period" if "refract" in population.model else ""
+        yield f"model '{population.model}' is not one of 'input', {', '.join(map(repr, MODELS))}{why}"
         return
     for name in sorted(set(population.params) - set(MODELS[population.model])):
         why = " (Lava has no fixed-point model with a refractory period)" if "refract" in name else ""

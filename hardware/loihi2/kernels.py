@@ -58,6 +58,7 @@ DE_BRUIJN = U64(0x03F79D71B4CB0A89)  # every six bits of it differ from every ot
 POSITION = np.zeros(64, np.uint8)
 POSITION[[((int(DE_BRUIJN) << k) % (1 << 64)) >> 58 for k in range(64)]] = np.arange(64)
 COUNT, SUM, MAX, LAST = 0, 1, 2, 3  # neuro.ir.READOUTS
+MEMBRANE = "v"  # of any model, by whatever name: what a readout reads
 # where a variable of a model stands in `Work`: the rows of `Out.columns`
 U_ROW, V_ROW, A_ROW, W_ROW, X_ROW, B_ROW = 0, 1, 2, 3, 4, 5
 ROW = {"u": U_ROW, "v": V_ROW, "a": A_ROW, "sigma": U_ROW, "act": V_ROW, "residue": W_ROW, "error": X_ROW}
@@ -438,8 +439,9 @@ def run(
 
     dense: integers [steps, batch, inputs], 0 and 1 or of the input's range; runs for steps + program.depth steps,
     silent at the end. probes: (population, variable), variables as in `models.VARIABLES`, a being what arrives
-    before it is shifted. Without ``record_spikes`` the trace has no spikes, only counters, scores and probes;
-    those of a population that sends graded messages are int32.
+    before it is shifted, and "v" of any model what a readout reads of it; (plastic projection, variable of
+    `learning.VARIABLES`). Without ``record_spikes`` the trace has no spikes, only counters, scores and probes; those
+    of a population that sends graded messages are int32.
 
     Raises:
         SimulationError: the program breaks the contract, dense is not that, or a probe does not exist.
@@ -522,7 +524,7 @@ def _probe(program: Program, name: str, variable: str) -> tuple[bool, tuple[int,
     if name not in stateful:
         raise SimulationError(f"no population '{name}' with a state to probe. {did_you_mean(name, stateful)}")
     known = VARIABLES[program.populations[name].model]
-    if variable not in known:
+    if variable not in (*known, MEMBRANE):
         held = ", ".join(known)
         raise SimulationError(f"cannot probe '{variable}' of '{name}'; a Loihi 2 neuron of its kind has {held}")
     return False, (ROW[variable], names_of(program).index(name)), program.populations[name].size

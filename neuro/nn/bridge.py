@@ -285,6 +285,15 @@ _EXPORT: dict[type[nn.Module], Callable[[_Draft, str, Any], None]] = {
 # ---------------------------------------------------------------- Network -> module
 
 
+def without_layer(network: Network) -> list[str]:
+    """Nodes that no layer here computes, a sentence each."""
+    return [
+        f"'{name}' is a {type(node).__name__}, which no layer here computes: it can be compiled, not trained"
+        for name, node in network.nodes.items()
+        if type(node) not in _IMPORT and not isinstance(node, (ir.Input, ir.Output))
+    ]
+
+
 def to_module(network: Network, dtype: torch.dtype = torch.float32, **neuron_options: Any) -> SpikingNetwork:
     """A trainable module that computes a network; weights become parameters.
 
@@ -295,11 +304,7 @@ def to_module(network: Network, dtype: torch.dtype = torch.float32, **neuron_opt
         NetworkError: the network has not exactly one input and one output.
         UnsupportedLayer: nodes that no layer here computes, all of them.
     """
-    strange = [
-        f"'{name}' is a {type(node).__name__}, which no layer here computes: it can be compiled, not trained"
-        for name, node in network.nodes.items()
-        if type(node) not in _IMPORT and not isinstance(node, (ir.Input, ir.Output))
-    ]
+    strange = without_layer(network)
     if strange:
         raise UnsupportedLayer("this network cannot become a module", strange)
     ends = {network.input: INPUT, network.output: OUTPUT}

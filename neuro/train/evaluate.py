@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from neuro import reference
 from neuro.errors import SimulationError
 from neuro.events import EventSet
-from neuro.ir import Network
-from neuro.nn.bridge import to_module
+from neuro.ir import Input, Network
+from neuro.nn.bridge import to_module, without_layer
 from neuro.nn.network import SpikingNetwork
 from neuro.results import Run
 
@@ -93,12 +94,28 @@ def evaluate(
 
 
 def decisions(network: Network, data: EventSet, *, steps: int, dt: float | None = None) -> NDArray[np.int64]:
-    """int64[n]: the class that the float network gives each recording.
+    """int64[n]: the class that the float network gives each recording; by the interpreter `neuro.reference` where it
+    has nodes that no torch layer computes.
 
     Raises:
         SimulationError: as `evaluate`.
     """
+    if without_layer(network):
+        return _by_reference(network, data, steps, network.dt if dt is None else dt)
     return evaluate(network, data, steps=steps, dt=dt).decided
+
+
+def _by_reference(network: Network, data: EventSet, steps: int, dt: float) -> NDArray[np.int64]:
+    shape, node = network.shapes[network.input], network.nodes[network.input]
+    if len(data) == 0 or tuple(data.shape) != tuple(shape):
+        problem = f"a step of '{data.name}' has shape {tuple(data.shape)}, the network wants {tuple(shape)}"
+        raise SimulationError("these recordings cannot be given to this network", [problem])
+    assert isinstance(node, Input)
+    found = []
+    for dense in _batches(data, steps, dt, BATCH_SIZE, node.high):
+        record = reference.run(network, dense.reshape(*dense.shape[:2], *shape), record=())
+        found.append(reference.classify(network, record))
+    return np.concatenate(found)
 
 
 def _module(subject: Run | Network | SpikingNetwork, data: EventSet, steps: int | None) -> tuple[SpikingNetwork, int]:

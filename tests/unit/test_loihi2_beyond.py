@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from event_sets import random_set
 from lava_programs import needs_lava
 
-from neuro import ir
+from neuro import deploy, ir
 from neuro.errors import DoesNotFit, PrecisionLoss, UnsupportedNode
 from neuro.hardware import compile as compile_network
 from neuro.hardware import simulate
@@ -217,3 +218,16 @@ def test_the_membrane_of_a_leaky_integrator_still_does_not_travel():
     nodes = {"in": ir.Input((2,)), "l": ir.LI(np.full(2, 0.01)), "n": ir.IF(np.ones(2)), "o": ir.Output()}
     with pytest.raises(UnsupportedNode, match="sends its membrane"):
         compile_network(ir.chain(nodes, dt=DT))
+
+
+@needs_lava
+@pytest.mark.lava
+def test_a_sigma_delta_network_is_deployed_like_any_other(tmp_path):
+    """Judged by the float interpreter (no torch layer computes it), simulated, certified, exported, drawn."""
+    report = deploy(sigma_delta(1.0), random_set(6, 300, (6,), 3, 0.04), out=tmp_path / "out", certify_samples=2)
+    found = report.chips["loihi2"]
+    assert found.fits
+    assert found.matches["status"] == "passed"
+    assert found.agrees_with_float is not None
+    assert found.agrees_with_float >= 5 / 6
+    assert (tmp_path / "out" / "loihi2_membrane.png").stat().st_size > 0
