@@ -265,9 +265,10 @@ def _on_chip(
     progress(f"{chip}: simulate {len(data)} samples")
     answers = run_program(program, data, steps)
     files: dict[str, str] = {}
+    not_written: tuple[str, ...] = ()
     if folder is not None:
         progress(f"{chip}: export and draw")
-        files = _write(network, program, data, steps, folder)
+        files, not_written = _write(network, program, data, steps, folder)
     chosen = spread_over_classes(data.labels, certify_samples)
     matches: Mapping[str, Any] = {
         "status": "not run",
@@ -278,7 +279,8 @@ def _on_chip(
     }
     if len(chosen):
         progress(f"{chip}: certify {len(chosen)} samples")
-        exported = None if folder is None or not target.exporters else folder / files[target.exporters[0]]
+        written = [files[name] for name in target.exporters[:1] if name in files]
+        exported = folder / written[0] if folder is not None and written else None
         matches = _certificate(program, data.batch(chosen, network.dt, steps, program.high), timeout_s, exported)
     if folder is not None:
         write_json(folder / chip / "certificate.json", matches)
@@ -299,7 +301,7 @@ def _on_chip(
         utilisation=utilisation(program),
         counters=answers.counters,
         quantisation=tuple(asdict(row) for row in program.budget),
-        warnings=answers.warnings,
+        warnings=(*answers.warnings, *not_written),
         not_modelled=target.chip.not_modelled,
         files=files,
     )
@@ -368,8 +370,10 @@ def _certificate(program: Program, dense: NDArray[np.uint8], timeout_s: float, e
     return certify(program, flat, timeout_s=timeout_s, folder=exported).to_json()
 
 
-def _write(network: Network, program: Program, data: EventSet, steps: int, folder: Path) -> dict[str, str]:
-    """Exports and pictures of one chip: kind -> path inside the folder."""
+def _write(
+    network: Network, program: Program, data: EventSet, steps: int, folder: Path
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """Exports and pictures of one chip: kind -> path inside the folder; and why a format could not be written."""
     from neuro.hardware import export
     from neuro.hardware.export import load_exporter
     from neuro.hardware.target import load_target
@@ -378,10 +382,15 @@ def _write(network: Network, program: Program, data: EventSet, steps: int, folde
     (folder / chip).mkdir(parents=True, exist_ok=True)
     files = {"nir": f"{chip}/network.nir"}
     export(network, folder / files["nir"], to="nir")
+    refused = []
     for name in load_target(chip).exporters:
-        files[name] = f"{chip}/{name}{load_exporter(name).suffix}"
-        export(program, folder / files[name], to=name)
-    return files | _draw(network, program, data, steps, folder)
+        path = f"{chip}/{name}{load_exporter(name).suffix}"
+        try:
+            export(program, folder / path, to=name)
+            files[name] = path
+        except (UnsupportedNode, DoesNotFit) as refusal:
+            refused.append(f"no file for {name}: {refusal}")
+    return files | _draw(network, program, data, steps, folder), tuple(refused)
 
 
 def _draw(network: Network, program: Program, data: EventSet, steps: int, folder: Path) -> dict[str, str]:

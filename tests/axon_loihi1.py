@@ -44,7 +44,9 @@ def program(seed: int, preset: int) -> Program:
     )
 
 
-def synapses(rng: np.random.Generator, source: str, target: str, sizes: dict[str, int], k: int, highest: int) -> Projection:
+def synapses(
+    rng: np.random.Generator, source: str, target: str, sizes: dict[str, int], k: int, highest: int
+) -> Projection:
     count = int(rng.integers(1, sizes[source] * sizes[target]))
     mode = int(rng.integers(1, 4))
     low, high = {1: (-256, 255), 2: (0, 255), 3: (-255, 0)}[mode]

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from neuro.errors import DoesNotFit, UnsupportedNode, Violation
 from neuro.hardware.loihi2.learning import learns
+from neuro.hardware.loihi2.models import MODELS as PARAMETERS
 from neuro.hardware.loihi2.models import graded
 from neuro.hardware.program import Population, Program, Projection
 
@@ -124,6 +125,13 @@ def check(program: Program, registers: bool) -> None:
         for p in program.projections
         if p.kind not in KINDS
     ]
+    for p in program.populations.values():
+        lacking = [name for name in PARAMETERS.get(p.model, {}) if name not in p.params]
+        if lacking:
+            unknown.append(
+                f"population '{p.name}' has no {', '.join(lacking)}: it is not in Lava's registers; compile the "
+                "network for loihi2, or for loihi1 with preset lava"
+            )
     if unknown:
         raise UnsupportedNode("this program cannot be written for Lava", unknown)
     bad: list[Violation] = []

@@ -367,4 +367,5 @@ TARGET = Target(
     supports=SUPPORTS,
     oracles={"plain": ORACLE},
     refuses=REFUSES,
+    exporters=("ranc",),
 )
