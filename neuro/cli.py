@@ -103,7 +103,9 @@ def demo(
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(metavar="PRESET|CONFIG.toml", help="braille, nmnist, or your own file.")],
+    config: Annotated[
+        str, typer.Argument(metavar="PRESET|CONFIG.toml", help="braille, nmnist, nmnist_truenorth, ... or your own file.")
+    ],
     out: Out,
     seed: Annotated[
         int | None, typer.Option("--seed", help="Replaces the configuration's seed.", show_default=False)
@@ -264,8 +266,12 @@ def simulate(
 def export(
     subject: Annotated[Path, typer.Argument(metavar="RUN|NET.nir", help="A run folder or a NIR file.")],
     out: Out,
-    to: Annotated[str, typer.Option("--to", help="lava, netx, nir, or another registered exporter.")] = "lava",
-    chip: Annotated[str, typer.Option("--chip", help="Whose integers, for formats that hold integers.")] = "loihi2",
+    to: Annotated[
+        str, typer.Option("--to", help="lava, netx, nir, pynn, ranc, or another registered exporter.")
+    ] = "lava",
+    chip: Annotated[
+        str | None, typer.Option("--chip", help="Whose integers; by default the format's chip.", show_default=False)
+    ] = None,
     dt: Dt = None,
     reset: Reset = None,
     as_json: Json = False,

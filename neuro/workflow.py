@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neuro.errors import BadConfig, BadEventFile, FormatError, RunError, SimulationError
+from neuro.errors import BadConfig, BadEventFile, ChipError, FormatError, RunError, SimulationError
 from neuro.events import EventSet
 from neuro.ir import Network
 
@@ -301,8 +301,14 @@ def _probe(text: str) -> tuple[str, str]:
     return node, variable
 
 
-def export(subject: Subject, out: Path | str, *, to: str, chip: str = "loihi2") -> Mapping[str, Any]:
-    """Write a network (nir) or its integers on a chip (lava, netx) for another tool."""
+def export(subject: Subject, out: Path | str, *, to: str, chip: str | None = None) -> Mapping[str, Any]:
+    """Write a network (nir) or its integers on a chip (lava, netx, pynn, ranc) for another tool.
+
+    chip: whose integers; by default those that the format is for.
+
+    Raises:
+        ChipError: the format does not hold programs of that chip. As the exporter and the compiler.
+    """
     from neuro.hardware import compile as compile_network
     from neuro.hardware.export import load_exporter
 
@@ -310,6 +316,9 @@ def export(subject: Subject, out: Path | str, *, to: str, chip: str = "loihi2") 
     item: Any = subject.network
     substitutions: list[str] = []
     if exporter.takes == "program":
+        chip = chip or exporter.chips[0]
+        if chip not in exporter.chips:
+            raise ChipError(f"format '{to}' holds programs of {', '.join(exporter.chips)}, not of {chip}")
         item = compile_network(subject.network, chip, max_steps=subject.steps, **exporter.compile_options)
         substitutions = list(item.substitutions)
     written = exporter.write(item, Path(out))

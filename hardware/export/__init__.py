@@ -21,7 +21,7 @@ class Exporter:
 
     write(item, path, **options) -> what it wrote, a folder or a file, whole or not at all.
     compile_options: what `neuro.hardware.compile` must be told for a program that the format can hold.
-    suffix: of the file's name, ".json"; empty for a folder.
+    suffix: of the file's name, ".json"; empty for a folder. chips: whose programs it can hold, the usual one first.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Exporter:
     write: Callable[..., Path]
     compile_options: Mapping[str, Any] = field(default_factory=dict)
     suffix: str = ""
+    chips: tuple[str, ...] = ()
 
 
 def exporters() -> tuple[str, ...]:

@@ -148,4 +148,6 @@ def _readme(program: Program, graph: LavaGraph) -> str:
     )
 
 
-EXPORTER = Exporter("lava", "Lava process graph: a folder with network.py and weights.npz", "program", write)
+EXPORTER = Exporter(
+    "lava", "Lava process graph: a folder with network.py and weights.npz", "program", write, chips=("loihi2", "loihi1")
+)

@@ -333,5 +333,6 @@ EXPORTER = Exporter(
     "HDF5 for lava-dl's netx: a chain of CUBA layers in one file",
     "program",
     write,
+    chips=("loihi2",),
     compile_options={"start_up": False},  # a chain has no place for the neuron that starts samples
 )

@@ -186,4 +186,10 @@ def _arrays(program: Program) -> dict[str, NDArray[Any]]:
     return arrays
 
 
-EXPORTER = Exporter("pynn", "PyNN script for sPyNNaker: a folder with network.py and network.npz", "program", write)
+EXPORTER = Exporter(
+    "pynn",
+    "PyNN script for sPyNNaker: a folder with network.py and network.npz",
+    "program",
+    write,
+    chips=("spinnaker1",),
+)

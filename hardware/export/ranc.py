@@ -245,4 +245,6 @@ def program_of(bank: Bank, dt: float = 1e-3) -> Program:
     )
 
 
-EXPORTER = Exporter("ranc", "input and configuration of the RANC simulator (JSON)", "program", write)
+EXPORTER = Exporter(
+    "ranc", "input and configuration of the RANC simulator (JSON)", "program", write, chips=("truenorth",)
+)

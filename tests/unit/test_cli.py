@@ -111,11 +111,17 @@ def test_simulate_refuses(net: Path, events: Path, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("to", ["lava", "netx", "nir"])
+@pytest.mark.parametrize("to", ["lava", "netx", "nir", "pynn"])
 def test_export(net: Path, tmp_path: Path, to: str) -> None:
     out = tmp_path / f"exported.{to}"
     assert printed("export", net, "--to", to, "--out", out)["path"] == str(out)
     assert out.exists()
+
+
+def test_a_format_is_for_its_chips(net: Path, tmp_path: Path) -> None:
+    said = run("export", net, "--to", "pynn", "--chip", "loihi2", "--out", tmp_path / "x", code=EXIT_CHIP).stderr
+    assert "spinnaker1" in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_export_to_nowhere(net: Path, tmp_path: Path) -> None:
