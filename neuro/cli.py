@@ -104,7 +104,7 @@ def demo(
 @app.command()
 def train(
     config: Annotated[
-        str, typer.Argument(metavar="PRESET|CONFIG.toml", help="braille, nmnist, nmnist_truenorth, ... or your own file.")
+        str, typer.Argument(metavar="PRESET|CONFIG.toml", help="braille, nmnist, nmnist_akida, ... or your own file.")
     ],
     out: Out,
     seed: Annotated[
