@@ -17,7 +17,7 @@ from neuro.hardware.program import Population, Program, Projection
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 FAR = 1 << 62  # beyond every potential
-RAW, SCALE, CODE = 0, 1, 2
+RAW, SCALE, CODE = 0, 1, 2  # compiled into kernels (neuro.jit)
 ENDS = {"potential": RAW, "scaled": SCALE, "code": CODE}
 
 
