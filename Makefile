@@ -29,15 +29,19 @@ coverage: $(STAMP)
 	NUMBA_DISABLE_JIT=1 $(BIN)/python -m coverage run -m pytest -q -m "not slow" tests/unit
 	$(BIN)/python -m coverage report
 
-# NEURO_PEERS: the interpreter that has other people's simulators (make peers); without it they are left out by name
+# NEURO_PEERS, NEURO_PYNN: the interpreter that has other people's simulators; without it they are left out by name
+ifneq ($(wildcard .venv-peers/bin/python),)
+export NEURO_PEERS := $(CURDIR)/.venv-peers/bin/python
+export NEURO_PYNN := $(NEURO_PEERS)
+endif
+
 proofs: $(STAMP)
-	@set -e; test ! -x .venv-peers/bin/python || export NEURO_PEERS=$(CURDIR)/.venv-peers/bin/python; \
-	for proof in tests/proofs/*.py; do echo "== $$proof"; $(BIN)/python $$proof; done
+	@set -e; for proof in tests/proofs/*.py; do echo "== $$proof"; $(BIN)/python $$proof; done
 
 # simulators that are measured beside ours, in an environment of their own: none is a part of this project
 peers:
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
-	.venv-peers/bin/python -m pip install --quiet "numpy<2" cython brian2==2.9.0 sanafe==2.2.9
+	.venv-peers/bin/python -m pip install --quiet "numpy<2" cython brian2==2.9.0 sanafe==2.2.9 pynn==0.13.0
 
 bench: $(STAMP)
 	@set -e; for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench; done
@@ -50,7 +54,7 @@ docs: $(DOCS)
 $(STAMP): setup.cfg constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "cannot make $(VENV): on Debian, apt-get install python3-venv"; exit 1; }
-	$(PIP) install --quiet -c constraints.txt -e '.[lava,tonic,snntorch,place,sweep,test]'
+	$(PIP) install --quiet -c constraints.txt -e '.[lava,tonic,snntorch,place,sweep,pynn,test]'
 	$(PIP) install --quiet --no-deps --ignore-requires-python $(LAVA)
 	@touch $@
 
