@@ -164,6 +164,9 @@ def evaluate(
         return
     console.print(f"{result['dataset']}: {result['samples']} samples, float {percent(result['float_accuracy'])}")
     for name, row in result["chips"].items():
+        if "refused" in row:
+            console.print(f"  {name}: refused. {row['violations'][0]}")
+            continue
         console.print(
             f"  {name}: {percent(row['accuracy'])}, same decision as float {percent(row['agrees_with_float'])}"
         )

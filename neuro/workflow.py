@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from neuro.errors import BadConfig, BadEventFile, ChipError, FormatError, RunError, SimulationError
+from neuro.errors import (
+    BadConfig,
+    BadEventFile,
+    ChipError,
+    DoesNotFit,
+    FormatError,
+    RunError,
+    SimulationError,
+    UnsupportedNode,
+)
 from neuro.events import EventSet
 from neuro.ir import Network
 
@@ -164,7 +173,10 @@ def evaluate(
     steps: int | None = None,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
-    """Float accuracy, and that of a chip's integers, on unseen recordings."""
+    """Float accuracy, and that of a chip's integers, on unseen recordings.
+
+    chip: a name, or "all": then a chip that cannot hold the network has "refused", the reason, for an answer.
+    """
     from neuro.deployment import chip_names, run_program, steps_of
     from neuro.hardware import compile as compile_network
     from neuro.train.evaluate import evaluate as evaluate_float
@@ -176,7 +188,13 @@ def evaluate(
     chips: dict[str, Any] = {}
     for name in () if chip is None else chip_names(chip):
         progress(f"{name}: {len(events)} samples")
-        program = compile_network(subject.network, name, max_steps=steps)
+        try:
+            program = compile_network(subject.network, name, max_steps=steps)
+        except (DoesNotFit, UnsupportedNode) as refusal:
+            if chip != "all":
+                raise
+            chips[name] = {"refused": str(refusal), "violations": [str(v) for v in refusal.violations]}
+            continue
         answers = run_program(program, events, steps)
         chips[name] = {
             "accuracy": float((answers.decision == events.labels).mean()),

@@ -135,6 +135,13 @@ def test_evaluate_a_run(trained: Path) -> None:
     assert abs(result["chips"]["loihi2"]["accuracy"] - result["float_accuracy"]) < 0.05
 
 
+def test_evaluate_on_all_chips(trained: Path) -> None:
+    chips = printed("evaluate", trained, "--chip", "all")["chips"]
+    assert abs(chips["spinnaker1"]["accuracy"] - chips["loihi2"]["accuracy"]) < 0.05
+    assert "CubaLIF" in chips["truenorth"]["violations"][0]
+    assert "CubaLIF" in run("evaluate", trained, "--chip", "truenorth", code=EXIT_CHIP).stderr
+
+
 def test_evaluate_on_a_path(trained: Path) -> None:
     path = ROOT / "datasets" / "data" / "braille" / "braille_1080.npz"
     assert printed("evaluate", trained, "--data", path)["samples"] == 1080
