@@ -192,7 +192,7 @@ def _oracle(
     preset = preset_of(program)
     if preset == LAVA:
         asked = lava.ORACLES["lava"]
-        return f"{asked.run(program, dense, visit, timeout_s, None) or asked.title} ({asked.version()})"
+        return f"{asked.run(program, dense, visit, timeout_s, folder) or asked.title} ({asked.version()})"
     from neuro.hardware.loihi1.plain import simulate
 
     for k in range(dense.shape[1]):
@@ -206,4 +206,5 @@ TARGET = Target(
     run=_run,
     supports=SUPPORTS,
     oracles={"preset": Oracle("what the program's preset imitates", _oracle, lambda: "")},
+    exporters=("lava",),
 )
