@@ -38,7 +38,7 @@ RANGES = {
     "v_min": (-(1 << 31), (1 << 31) - 1),
     "v_max": (-(1 << 31), (1 << 31) - 1),
 }
-SYNAPSE_RANGES = {"weight_exp": (-8, 7), "num_weight_bits": (1, 8), "sign_mode": (1, 3), "delay_steps": (0, 62)}
+SYNAPSE_RANGES = {"weight_exp": (-8, 7), "num_weight_bits": (0, 8), "sign_mode": (1, 3), "delay_steps": (0, 62)}
 
 
 def preset_of(program: Program) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from axon_ranc import bank_of_vector
@@ -54,7 +56,8 @@ def test_in_several_calls(vector):
     bank, packets = bank_of_vector(vector)
     net, state, steps = net_of(bank), start(bank, threads=2), len(vector["V"])
     shown = np.zeros((steps, net.alpha.size), np.uint8)
-    for begin, end in ((0, 1), (1, 18), (18, steps)):
+    cuts = [0, min(1, steps), min(18, steps), steps]
+    for begin, end in itertools.pairwise(cuts):
         now = packets[(packets[:, 0] >= begin) & (packets[:, 0] < end)] - [begin, 0]
         step_many(net, state, end - begin, now, shown[begin:end])
     shown = shown.reshape(steps, *net.alpha.shape)[..., : bank.width]
