@@ -1,6 +1,6 @@
 """Akida layers and programs drawn at random, run by the compiled kernels and in plain integers.
 
-Run as a script, it prints a digest of what the kernels give for the seeds in its arguments.
+Run as a script ("answers" or "layer", seeds), it prints digests of what the kernels give for the seeds.
 """
 
 from __future__ import annotations
@@ -239,6 +239,12 @@ def answers(seed: int) -> list[np.ndarray]:
     return [*compiled(from_seed(seed)), *trace.spikes.values(), *trace.probes.values(), trace.scores, *counters]
 
 
+def layer(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(potentials, values) that the kernels give for a layer of up to 40 x 40 inputs."""
+    return compiled(from_seed(seed, 40))
+
+
 if __name__ == "__main__":
-    for argument in sys.argv[1:]:
-        print(argument, digest(answers(int(argument))))
+    what, *seeds = sys.argv[1:]
+    for argument in seeds:
+        print(argument, digest({"answers": answers, "layer": layer}[what](int(argument))))

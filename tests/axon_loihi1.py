@@ -1,13 +1,23 @@
-"""Random Loihi 1 programs with registers at their ends, and the results of one on kernel and plain model."""
+"""Random Loihi 1 programs with registers at their ends, and digests of what the kernels make of them.
+
+    NUMBA_DISABLE_JIT=1 python axon_loihi1.py PRESET STEPS BATCH SEED...
+
+prints one digest for each seed.
+"""
 
 from __future__ import annotations
+
+import hashlib
+import sys
 
 import numpy as np
 
 from neuro.hardware.loihi1.contract import NENGO
 from neuro.hardware.program import Placement, Population, Program, Projection
+from neuro.hardware.trace import Trace
 
 LIMIT = (1 << 23) - 1
+PROBES = tuple((p, v) for p in "ab" for v in "uv")
 
 
 def program(seed: int, preset: int) -> Program:
@@ -66,3 +76,28 @@ def extreme(rng: np.random.Generator, n: int, low: int, high: int) -> np.ndarray
     """Uniform values, a third of them at either end."""
     values = rng.integers(low, high + 1, n)
     return np.where(rng.random(n) < 0.33, rng.choice([low, high, 0, 1], n).clip(low, high), values)
+
+
+def spikes(made: Program, seed: int, steps: int, batch: int = 1) -> np.ndarray:
+    """Input of a program: uint8[steps, batch, inputs], sparse, dense or always."""
+    rng = np.random.default_rng([seed, 7])
+    n = made.populations["input"].size
+    return (rng.random((steps, batch, n)) < rng.choice([0.05, 0.3, 1.0])).astype(np.uint8)
+
+
+def digest(trace: Trace) -> str:
+    """Of u, v, spikes, scores and all that was counted."""
+    whole = hashlib.sha256()
+    counted = [getattr(trace.counters, name) for name in (*trace.counters.NAMES, "injected")]
+    for values in (*(trace.probes[k] for k in PROBES), *(trace.spikes[n] for n in "ab"), trace.scores, *counted):
+        whole.update(str(values.shape).encode() + np.ascontiguousarray(values, np.int64).tobytes())
+    return whole.hexdigest()
+
+
+if __name__ == "__main__":
+    from neuro.hardware.loihi1.kernels import run
+
+    preset, steps, batch, *seeds = map(int, sys.argv[1:])
+    for seed in seeds:
+        made = program(seed, preset)
+        print(seed, digest(run(made, spikes(made, seed, steps, batch), PROBES)))

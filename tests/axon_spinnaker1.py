@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
+
 import numpy as np
 
 from neuro.hardware.program import Placement, Population, Program
@@ -208,12 +211,14 @@ def _scores(program, found):
     return {"sum": v.sum(axis=0), "max": v.max(axis=0), "last": v[-1]}[program.readout]
 
 
-if __name__ == "__main__":  # results of some seeds as one line each, for a process without the compiler
-    import hashlib
-    import sys
+def digest(results):
+    """A digest of everything, names included."""
+    whole = hashlib.sha256()
+    for key in sorted(results):
+        whole.update(f"{key} {results[key].shape}".encode() + np.ascontiguousarray(results[key], np.int64).tobytes())
+    return whole.hexdigest()
 
-    for seed in sys.argv[1:]:
-        with np.errstate(over="ignore"):
-            results = compiled_results(*random_program(int(seed)))
-        digest = hashlib.sha256(b"".join(np.ascontiguousarray(results[k], np.int64).tobytes() for k in sorted(results)))
-        print(seed, digest.hexdigest())
+
+if __name__ == "__main__":  # results of some seeds as one line each, for a process without the compiler
+    for argument in sys.argv[1:]:
+        print(argument, digest(compiled_results(*random_program(int(argument)))))

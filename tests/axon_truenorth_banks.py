@@ -1,6 +1,14 @@
-"""Random banks of TrueNorth cores with extreme registers."""
+"""Random banks of TrueNorth cores with extreme registers, and digests of what the kernel makes of them.
+
+    NUMBA_DISABLE_JIT=1 python axon_truenorth_banks.py SEED...
+
+prints one digest for each seed, then how many neurons each of the kernel's two ways has updated.
+"""
 
 from __future__ import annotations
+
+import hashlib
+import sys
 
 import numpy as np
 
@@ -54,3 +62,39 @@ def random_bank(seed, cores=None, axons=None, neurons=None):
     count = int(rng.integers(0, steps * c * a // 3 + 2))
     packets = np.stack([rng.integers(0, steps, count), rng.integers(0, c * a, count)], axis=1)
     return bank_from(image), packets, steps
+
+
+def digest(found):
+    """Of V, spikes, output lines and counters."""
+    whole = hashlib.sha256()
+    for values in (found.v, found.spikes, found.lines, found.booked):
+        whole.update(str(values.shape).encode() + np.ascontiguousarray(values, np.int64).tobytes())
+    return whole.hexdigest()
+
+
+def count_settled(kernels):
+    """name -> neurons that a function without the compiler goes through from now on; calm cores are left alone and
+    so not in it, though the chip and its counters update them as well."""
+    settled = dict.fromkeys(("settle_plain", "settle_any"), 0)
+
+    def watched(name, function):
+        def call(net, *rest):
+            settled[name] += int(net.neurons[rest[-1]])
+            return function(net, *rest)
+
+        return call
+
+    for name in settled:
+        setattr(kernels, name, watched(name, getattr(kernels, name)))
+    return settled
+
+
+if __name__ == "__main__":
+    from neuro.hardware.truenorth import kernels
+    from neuro.hardware.truenorth.run import record_bank
+
+    settled = count_settled(kernels)
+    for argument in sys.argv[1:]:
+        bank, packets, steps = random_bank(int(argument))
+        print(argument, digest(record_bank(bank, steps, packets)))
+    print(*settled.values())

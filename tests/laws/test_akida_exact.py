@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import axon_akida as akida
 import numpy as np
 import pytest
+from axon_interpreted import interpreted
 from axon_vectors import differences
 
 from neuro.hardware.akida import plain
 from neuro.hardware.akida.kernels import run
 
-TESTS = Path(__file__).parents[1]
 WANTED = ("tie", "negative tie", "high", "low", "shift left", "on the threshold", "top code", "code between",
           "beyond 30 bits", "lut", "gap", "pool_kernel", "max_value")  # fmt: skip
 
@@ -94,14 +89,20 @@ def test_a_program_equals_unbounded_integers(seed):
 
 def test_the_compiler_changes_nothing():
     """Every kernel as plain Python, in a process of its own."""
-    seeds = [str(seed) for seed in range(8)]
-    command = [sys.executable, "-W", "error", str(TESTS / "axon_akida.py"), *seeds]
-    path = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": path}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stderr
-    compiled = [f"{seed} {akida.digest(akida.answers(int(seed)))}" for seed in seeds]
-    assert done.stdout.split("\n")[:-1] == compiled
+    compiled = [f"{seed} {akida.digest(akida.answers(seed))}" for seed in range(8)]
+    assert interpreted("axon_akida.py", "answers", *range(8)) == compiled
+
+
+@pytest.mark.slow
+def test_the_compiler_changes_nothing_in_a_million_values():
+    """The layers of test_a_million_updates_reach_every_end."""
+    values, seed, compiled = 0, 10_000, []
+    while values < 1_000_000:
+        p, s = akida.layer(seed)
+        compiled.append(f"{seed} {akida.digest([p, s])}")
+        values, seed = values + s.size, seed + 1
+    print(f"{seed - 10_000} layers, {values} values")
+    assert interpreted("axon_akida.py", "layer", *range(10_000, seed)) == compiled
 
 
 @pytest.mark.parametrize("threads", ["1", "3"])

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from collections import Counter
 
 import numpy as np
 import pytest
-from axon_loihi1 import program
+from axon_interpreted import interpreted
+from axon_loihi1 import LIMIT, PROBES, digest, program, spikes
 
 from neuro.hardware.loihi1 import kernels, plain
 from neuro.hardware.loihi1.contract import BRIAN2LOIHI, NENGO
 
-PROBES = tuple((p, v) for p in "ab" for v in "uv")
 PRESETS = {"nengo": NENGO, "brian2loihi": BRIAN2LOIHI}
-
-
-def spikes(made, seed, steps, batch=1):
-    rng = np.random.default_rng([seed, 7])
-    n = made.populations["input"].size
-    return (rng.random((steps, batch, n)) < rng.choice([0.05, 0.3, 1.0])).astype(np.uint8)
 
 
 def assert_plain_agrees(seed, preset, steps):
@@ -57,36 +48,38 @@ def test_a_million_neuron_updates(preset):
         seed += 1
 
 
-def test_the_same_without_the_compiler(tmp_path):
+def compiled(seed, preset, steps, batch=1):
+    made = program(seed, preset)
+    return kernels.run(made, spikes(made, seed, steps, batch), PROBES)
+
+
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_the_same_without_the_compiler(preset):
     """NUMBA_DISABLE_JIT=1 in a process of its own: a whole call graph as plain Python."""
-    script = (
-        "import sys; import numpy as np; sys.path.insert(0, sys.argv[1])\n"
-        "from test_loihi1_exact import digest\n"
-        "print(digest())\n"
-    )
-    here = Path(__file__).parent
-    path = f"{here.parent}{os.pathsep}{here}"
-    found = []
-    for flag in ("0", "1"):
-        environment = os.environ | {"NUMBA_DISABLE_JIT": flag, "PYTHONPATH": path}
-        command = [sys.executable, "-c", script, str(here)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=True)
-        found.append(done.stdout)
-    assert found[0] == found[1] != ""
+    wanted = [f"{seed} {digest(compiled(seed, preset, 25, 2))}" for seed in range(4)]
+    assert interpreted("axon_loihi1.py", preset, 25, 2, *range(4)) == wanted
 
 
-def digest():
-    import hashlib
-
-    total = hashlib.sha256()
-    for preset in PRESETS.values():
-        for seed in range(4):
-            made = program(seed, preset)
-            ours = kernels.run(made, spikes(made, seed, 25, batch=2), PROBES)
-            for key in PROBES:
-                total.update(np.ascontiguousarray(ours.probes[key]).tobytes())
-            total.update(ours.scores.tobytes() + ours.counters.synops.tobytes() + ours.counters.hops.tobytes())
-    return total.hexdigest()
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESETS.values(), ids=PRESETS)
+def test_a_million_updates_without_the_compiler(preset):
+    """The programs of test_a_million_neuron_updates."""
+    seen, seed, wanted = Counter(), 1000, []
+    while seen["updates"] < 1_000_000:
+        ours = compiled(seed, preset, 400)
+        wanted.append(f"{seed} {digest(ours)}")
+        seen["updates"] += int(ours.counters.updates.sum())
+        seen["spikes"] += int(ours.counters.spikes.sum())
+        for name in "ab":
+            u, v = (ours.probes[name, x].astype(np.int64) for x in "uv")
+            seen["u wrapped"] += int((np.abs(np.diff(u, axis=0)) > LIMIT).sum())
+            seen["v at an end"] += int((np.abs(v) == LIMIT).sum())
+        seed += 1
+    print(f"{seed - 1000} programs, {dict(seen)}")
+    assert seen["spikes"] > 10_000
+    if preset == NENGO:  # the other has no ends
+        assert min(seen["u wrapped"], seen["v at an end"]) > 1000
+    assert interpreted("axon_loihi1.py", preset, 400, 1, *range(1000, seed)) == wanted
 
 
 def test_samples_do_not_depend_on_each_other_or_on_threads(monkeypatch):

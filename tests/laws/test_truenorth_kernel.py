@@ -6,7 +6,8 @@ import collections
 
 import numpy as np
 import pytest
-from axon_truenorth_banks import random_bank
+from axon_interpreted import interpreted
+from axon_truenorth_banks import digest, random_bank
 from axon_vectors import differences
 
 from neuro.hardware.truenorth import kernels, plain, prng, run
@@ -76,7 +77,7 @@ def test_neuron_by_neuron_is_the_same(seed):
 
 
 @pytest.fixture
-def interpreted(monkeypatch):
+def uncompiled(monkeypatch):
     """Every function of the kernel without the compiler."""
     for module in (prng, kernels, run):
         for name, value in list(vars(module).items()):
@@ -85,7 +86,7 @@ def interpreted(monkeypatch):
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_without_the_compiler(seed, interpreted):
+def test_without_the_compiler(seed, uncompiled):
     assert not hasattr(run.run_samples, "py_func")
     assert not hasattr(kernels.draw, "py_func")
     bank, packets, _ = random_bank(seed, cores=2, axons=17, neurons=16)
@@ -96,6 +97,26 @@ def test_without_the_compiler(seed, interpreted):
     spikes, v, _ = by_plain(bank, packets, steps)
     assert not differences("V", ours.v[:, 0], v)
     assert not differences("spikes", ours.spikes[:, 0], spikes)
+
+
+@pytest.mark.slow
+def test_a_million_updates_without_the_compiler():
+    """Neurons that the loops go through, not those of calm cores, which the counters count as well."""
+    seen, compiled, seed = collections.Counter(), [], 1000
+    while seen["booked"] < 1_100_000:
+        bank, packets, steps = random_bank(seed)
+        ours = record_bank(bank, steps, packets)
+        seen["booked"] += int(ours.booked[kernels.UPDATES].sum())
+        seen_in(bank, ours.v[:, 0], seen)
+        compiled.append(f"{seed} {digest(ours)}")
+        seed += 1
+    *told, settled = interpreted("axon_truenorth_banks.py", *range(1000, seed))
+    plainly, anyhow = map(int, settled.split())
+    print(f"{seed - 1000} banks, {plainly} + {anyhow} updates, {dict(seen)}")
+    assert told == compiled
+    assert plainly + anyhow >= 1_000_000
+    assert min(plainly, anyhow) > 100_000
+    assert min(seen["saturate at an end"], seen["wrap jumped"], seen["wrap32 jumped"]) > 1000
 
 
 @pytest.mark.parametrize("threads", [2, 3])
