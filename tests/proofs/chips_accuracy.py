@@ -6,7 +6,8 @@ One network per data set goes as it is to Loihi 1 (three accounts of its arithme
 TrueNorth and Akida cannot hold it: their refusal is recorded, and networks trained for them (presets NAME_truenorth,
 NAME_akida) are judged on the same recordings. Braille: 3 seeds, trained on 32 of 40 repetitions, judged on the other
 8. N-MNIST: 3 of 5 folds of the 800 embedded recordings, a seed each. `--quick`: one seed, one fold, N-MNIST trained
-for 12 epochs only, so it is judged on agreement with its own float network alone.
+for 12 epochs only, so it is judged on agreement with its own float network alone, and every bound is 2 points wider:
+one recording of a fold is 0.6 point.
 
 Exits 1 where a chip misses its bound. Points below the mean of the float network: Loihi 1 and 2, SpiNNaker 1 and 2: 1;
 TrueNorth: 3 (of the Braille or N-MNIST network, and of its own float); Akida: 1 (of its own float).
@@ -40,7 +41,7 @@ from neuro.train.loop import fit
 
 ROOT = Path(__file__).parents[2]
 FOLDS, SEEDS = 5, 3
-QUICK_EPOCHS = 12
+QUICK_EPOCHS, QUICK_SLACK = 12, 0.02
 Column = tuple[str, str, dict[str, Any]]  # title, chip, compile options
 SAME: tuple[Column, ...] = (
     ("loihi1 lava", "loihi1", {"preset": "lava"}),
@@ -157,18 +158,20 @@ def checks_of(base: str, means: dict[str, Any], quick: bool) -> dict[str, bool]:
     """The bounds, each with its name."""
     found: dict[str, bool] = {}
     own = means[base]["float"]["mean"]
+    slack = QUICK_SLACK if quick else 0.0
     for title, chip, _ in SAME:
         cell = means[base][title]
         if chip in ("truenorth", "akida1", "akida2"):
             found[f"{base} on {title}: refused by name"] = isinstance(cell, str) and "UnsupportedNode" in cell
         else:
-            close = isinstance(cell, dict) and own - cell["mean"] <= POINTS[chip] + 1e-9
-            found[f"{base} on {title}: within {100 * POINTS[chip]:g} point(s) of float"] = close
+            points = POINTS[chip] + slack
+            close = isinstance(cell, dict) and own - cell["mean"] <= points + 1e-9
+            found[f"{base} on {title}: within {100 * points:g} point(s) of float"] = close
     for preset, cells in means.items():
         for title, cell in cells.items() if preset != base else ():
             if title == "float":
                 continue
-            points = POINTS.get(title, AKIDA_POINTS)
+            points = POINTS.get(title, AKIDA_POINTS) + slack
             near = isinstance(cell, dict) and cells["float"]["mean"] - cell["mean"] <= points + 1e-9
             found[f"{preset} on {title}: within {100 * points:g} point(s) of its own float"] = near
             if title == "truenorth" and not (quick and base == "nmnist"):
