@@ -38,7 +38,7 @@ def brian2(net, steps):
         made = b.Network(group, synapses, count)
         made.schedule = ["start", "groups", "thresholds", "resets", "synapses", "end"]
         made.run(steps * b.ms)
-        b.device.build(compile=True, run=True, debug=False)
+        b.device.build(directory=folder, compile=True, run=True, debug=False)
         counts = np.asarray(count.count)
         return counts, float(b.device._last_run_time)
 
