@@ -16,7 +16,7 @@ Sources: nengo-loihi 1.1 and brian2-loihi 0.5 as recorded in the golden vectors 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,7 @@ from neuro.extend import did_you_mean
 from neuro.hardware.integer import shift_to_zero, wrap
 from neuro.hardware.loihi1.contract import NENGO, check, effective, preset_of
 from neuro.hardware.program import Program
+from neuro.hardware.threads import available as _threads
 from neuro.hardware.trace import Counters, Trace
 from neuro.jit import kernel
 
@@ -342,10 +343,3 @@ def _place(program: Program, start: dict[str, int], probe: tuple[str, str]) -> I
         raise SimulationError(f"cannot probe '{variable}' of '{name}'; a Loihi 1 neuron has {', '.join(VARIABLES)}")
     n = program.populations[name].size
     return np.stack([np.full(n, VARIABLES.index(variable)), start[name] + np.arange(n)]).astype(np.int64)
-
-
-def _threads() -> int:
-    import numba
-
-    config: Any = numba.config
-    return int(config.NUMBA_NUM_THREADS)

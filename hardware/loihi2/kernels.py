@@ -17,12 +17,9 @@ the links from core to core, Manhattan distance on the mesh, none to its own. In
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,6 +44,8 @@ from neuro.hardware.loihi2.neurons import (
 from neuro.hardware.loihi2.packed import PLAIN, PLASTIC, Packed, names_of, pack, plastic_of
 from neuro.hardware.loihi2.plastic import Learned, deliver_plastic, learn, learned_of, reset, write_learned
 from neuro.hardware.program import Program
+from neuro.hardware.threads import available as _threads
+from neuro.hardware.threads import over_pieces
 from neuro.hardware.trace import Counters, Trace
 from neuro.jit import kernel, piece
 
@@ -392,23 +391,6 @@ def _simulate(
                 work = work_of(net, steps, 2 * work.events.size)
 
 
-def _in_threads(threads: int, batch: int, work: Callable[[Iterator[tuple[int, int]]], None]) -> None:
-    """``work`` in so many threads, this one included, each taking pieces of the batch as it gets on."""
-    cuts = np.linspace(0, batch, min(batch, 4 * threads) + 1).astype(int).tolist()
-    pieces = iter(list(itertools.pairwise(cuts)))
-    if threads == 1:
-        work(pieces)
-        return
-    with ThreadPoolExecutor(threads - 1) as pool:
-        others = [pool.submit(work, pieces) for _ in range(threads - 1)]
-        try:
-            work(pieces)
-        finally:
-            list(pieces)  # after Ctrl-C the others finish what they are at and find nothing more to do
-    for other in others:
-        other.result()
-
-
 def _check_dense(dense: NDArray[Any], inputs: int, low: int, high: int) -> None:
     """Kernels trust what they are given."""
     if dense.ndim != 3 or dense.shape[2] != inputs or 0 in dense.shape:
@@ -422,11 +404,6 @@ def _plain(net: Packed) -> bool:
     """Whether there is nothing but LIF and spikes, for which a smaller kernel is compiled."""
     others = net.graded.any() or (net.model != LIF).any() or net.period.any() or (net.arc_kind != PLAIN).any()
     return not others
-
-
-def _threads() -> int:
-    config: Any = numba.config  # its attributes are made at run time
-    return int(config.NUMBA_NUM_THREADS)
 
 
 def run(
@@ -487,7 +464,7 @@ def run(
         entered[:length, :, :inputs] = dense
 
     dense_words, depth = entered.view(np.uint64), program.depth
-    _in_threads(min(_threads(), batch), batch, lambda pieces: _simulate(net, out, dense_words, values, depth, pieces))
+    over_pieces(min(_threads(), batch), batch, lambda pieces: _simulate(net, out, dense_words, values, depth, pieces))
 
     spikes: dict[str, NDArray[Any]] = {}
     if record_spikes:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,9 +12,11 @@ from neuro.errors import SimulationError
 from neuro.hardware.program import Program
 from neuro.hardware.spinnaker1 import kernels
 from neuro.hardware.spinnaker1.kernels import VARIABLES, Out
-from neuro.hardware.spinnaker1.machine import probe_place, restart, threads, work_of
+from neuro.hardware.spinnaker1.machine import probe_place, restart, work_of
 from neuro.hardware.spinnaker1.packed import pack
 from neuro.hardware.spinnaker1.traffic import names_of
+from neuro.hardware.threads import available as threads
+from neuro.hardware.threads import over_pieces
 from neuro.hardware.trace import Counters, Trace
 
 Int32 = NDArray[np.int32]
@@ -119,7 +119,7 @@ def _simulate(
                 out = _record(batch, b, columns)
                 kernels.run_sample(net, work, out, entered, nothing, depth)
 
-    _in_threads(min(threads(), count), count, some)
+    over_pieces(min(threads(), count), count, some)
     return batch, columns
 
 
@@ -129,23 +129,6 @@ def _record(batch: _Batch, b: int, columns: Int64) -> Out:
     return Out(
         batch.booked[b], batch.spikes[b], batch.probes[b], columns, batch.scores[b], batch.injected[b], none, none
     )
-
-
-def _in_threads(count: int, batch: int, work: Callable[[Iterator[tuple[int, int]]], None]) -> None:
-    """``work`` in so many threads, this one included, each taking pieces of the batch as it gets on."""
-    cuts = np.linspace(0, batch, min(batch, 4 * count) + 1).astype(int).tolist()
-    pieces = iter(list(itertools.pairwise(cuts)))
-    if count == 1:
-        work(pieces)
-        return
-    with ThreadPoolExecutor(count - 1) as pool:
-        others = [pool.submit(work, pieces) for _ in range(count - 1)]
-        try:
-            work(pieces)
-        finally:
-            list(pieces)  # after Ctrl-C the others finish what they are at and find nothing more to do
-    for other in others:
-        other.result()
 
 
 def _check_dense(dense: Bytes, inputs: int) -> None:

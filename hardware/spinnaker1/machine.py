@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -19,16 +18,11 @@ from neuro.hardware.spinnaker1.kernels import VARIABLES, Out, Work
 from neuro.hardware.spinnaker1.neurons import State
 from neuro.hardware.spinnaker1.packed import Initial, Packed, pack
 from neuro.hardware.spinnaker1.traffic import names_of
+from neuro.hardware.threads import available as threads
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
-
-
-def threads() -> int:
-    """NUMBA_NUM_THREADS, by default the processors at hand."""
-    config: Any = numba.config  # its attributes are made at run time
-    return int(config.NUMBA_NUM_THREADS)
 
 
 def work_of(net: Packed, initial: Initial, inputs_per_step: int) -> Work:

@@ -11,12 +11,9 @@ packet per spike that goes anywhere (the fabric is multicast). Inputs send no pa
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +22,8 @@ from neuro.extend import did_you_mean
 from neuro.hardware.program import Program
 from neuro.hardware.spinnaker2.contract import CHIP, SLOTS, VARIABLES
 from neuro.hardware.spinnaker2.packed import Packed, names_of, pack
+from neuro.hardware.threads import available as _threads
+from neuro.hardware.threads import over_pieces
 from neuro.hardware.trace import Counters, Trace
 from neuro.jit import kernel
 
@@ -189,11 +188,6 @@ def work_of(net: Packed) -> Work:
                 np.zeros((SLOTS, 2, n), np.int32), np.zeros(n, np.int32))  # fmt: skip
 
 
-def _threads() -> int:
-    config: Any = numba.config  # its attributes are made at run time
-    return int(config.NUMBA_NUM_THREADS)
-
-
 def run(
     program: Program,
     dense: Bytes,
@@ -227,7 +221,7 @@ def run(
         booked=np.zeros((3, batch, steps, program.placement.cores), np.int64),
         injected=np.zeros((batch, steps), np.int64),
     )
-    _in_threads(net, out, np.ascontiguousarray(dense, np.uint8), steps, program.depth)
+    _simulate(net, out, np.ascontiguousarray(dense, np.uint8), steps, program.depth)
     spikes = {}
     if record_spikes:
         entered = np.zeros((steps, batch, inputs), np.uint8)
@@ -246,29 +240,16 @@ def run(
     return Trace(program.chip, program.dt, spikes, values, counters, out.scores)
 
 
-def _in_threads(net: Packed, out: Out, dense: Bytes, steps: int, depth: int) -> None:
-    """Every thread takes pieces of the batch as it gets on."""
+def _simulate(net: Packed, out: Out, dense: Bytes, steps: int, depth: int) -> None:
+    """Every thread takes pieces of the batch as it gets on, in a room of its own."""
     batch = dense.shape[1]
-    threads = min(_threads(), batch)
-    cuts = np.linspace(0, batch, min(batch, 4 * threads) + 1).astype(int).tolist()
-    pieces = iter(list(itertools.pairwise(cuts)))
 
     def work(todo: Iterator[tuple[int, int]]) -> None:
         room = work_of(net)
         for lo, hi in todo:
             simulate_samples(net, room, out, dense, steps, depth, lo, hi)
 
-    if threads == 1:
-        work(pieces)
-        return
-    with ThreadPoolExecutor(threads - 1) as pool:
-        others = [pool.submit(work, pieces) for _ in range(threads - 1)]
-        try:
-            work(pieces)
-        finally:
-            list(pieces)  # after Ctrl-C the others finish what they are at and find nothing more to do
-    for other in others:
-        other.result()
+    over_pieces(min(_threads(), batch), batch, work)
 
 
 def _check_dense(dense: Bytes, inputs: int) -> None:

@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from neuro.errors import SimulationError
 from neuro.extend import did_you_mean
 from neuro.hardware.program import Program
+from neuro.hardware.threads import available as _threads
 from neuro.hardware.trace import Counters, Trace
 from neuro.hardware.truenorth.bank import OUTSIDE, SLOTS, Bank, bank_of
 from neuro.hardware.truenorth.inject import packets_of
@@ -236,11 +236,6 @@ def _in_threads(threads: int, batch: int, work: Callable[[int, int], None]) -> N
         work(*pieces[0])
         for other in others:
             other.result()
-
-
-def _threads() -> int:
-    config: Any = numba.config  # its attributes are made at run time
-    return int(config.NUMBA_NUM_THREADS)
 
 
 def run(
