@@ -18,6 +18,7 @@ from neuro import discretise
 from neuro.errors import NetworkError
 from neuro.ir import RESETS
 from neuro.nn import fused
+from neuro.nn.joined import Carry
 from neuro.nn.neurons import NeuronParams, State, li_step, lif_step, reset_membrane, rest
 from neuro.nn.surrogate import AnySurrogate, SpikeFunction
 from neuro.nn.surrogate import surrogate as make_surrogate
@@ -35,6 +36,14 @@ class Temporal(nn.Module):
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """One step of `forward`; state None means rest. x: [batch, ...]. Returns (y, state)."""
         raise NotImplementedError
+
+    def resume(self, x: Tensor, carry: Carry) -> Tensor:
+        """`forward` from where the last piece of a long sample left off; no gradient flows between pieces.
+
+        Raises:
+            NetworkError: this kind of layer cannot be run in pieces.
+        """
+        raise NetworkError(f"{type(self).__name__} cannot run a long sample in pieces; leave out carry")
 
 
 class Neuron(Temporal):

@@ -15,8 +15,10 @@ from neuro import ir
 from neuro.errors import NetworkError
 from neuro.ir import READOUTS, Edge, Shape
 from neuro.nn.delay import DelayedLinear
+from neuro.nn.joined import Carry, Chain, Join, find
 from neuro.nn.layers import Neuron, Recurrent, Temporal
-from neuro.nn.stateless import Dropout
+from neuro.nn.spikes import Spikes
+from neuro.nn.stateless import NORMS, Dropout
 
 INPUT, OUTPUT = "input", "output"
 
@@ -76,6 +78,7 @@ class SpikingNetwork(nn.Module):
         skeleton = ir.Network(stand_ins, self.edges, self.dt)
         self.order, self.feedback = skeleton.order, skeleton.feedback
         self._groups = _loops(self.order, self.edges)
+        self._alone = {d: s for s, d in self.edges if self.sources(d) == [s] and self.targets(s) == [d]}
 
     def layer(self, name: str) -> nn.Module:
         """A layer by name."""
@@ -89,38 +92,90 @@ class SpikingNetwork(nn.Module):
         """Names of what feeds a layer."""
         return [s for s, d in self.edges if d == name]
 
-    def forward(self, x: Tensor, record: dict[str, Tensor] | None = None) -> Tensor:
-        """Run whole samples from rest.
+    def targets(self, name: str) -> list[str]:
+        """Names of what a layer feeds."""
+        return [d for s, d in self.edges if s == name]
+
+    def forward(
+        self, x: Tensor, record: dict[str, Tensor] | None = None, carry: dict[str, Carry] | None = None
+    ) -> Tensor:
+        """Run whole samples from rest, or a piece of longer ones.
 
         Args:
-            x: [time, batch, *input_shape], any dtype. record: filled with name -> spikes
-                [time, batch, ...] of every spiking layer.
+            x: [time, batch, *input_shape], any dtype, or `Spikes`; whole numbers up to 1 become bits.
+            record: filled with name -> spikes [time, batch, ...] of every spiking layer.
+            carry: an empty dict before the first piece of a sample, then the one that the last piece left; no
+                gradient flows from piece to piece, so memory does not grow with the length of the sample.
 
         Returns:
             What the output sees in each step, [time, batch, ...]: spikes where they are counted,
             otherwise the membrane.
 
         Raises:
-            NetworkError: x has another shape.
+            NetworkError: x has another shape; with carry, a layer that cannot run in pieces.
         """
         if x.dim() != 2 + len(self.input_shape) or tuple(x.shape[2:]) != self.input_shape:
             raise NetworkError(f"input must be [time, batch, *{self.input_shape}], got {tuple(x.shape)}")
-        parameter = next(self.parameters(), None)
-        if parameter is not None or not x.is_floating_point():
-            x = x.to(torch.get_default_dtype() if parameter is None else parameter.dtype)
-        outputs: dict[str, Tensor] = {INPUT: x}
+        outputs: dict[str, Tensor] = {INPUT: self._received(x)}
         membranes: dict[str, Tensor] = {}  # of the spiking layers whose v the output reads
         last_use = {s: d for group in self._groups for d in group for s in self.sources(d)}
+        chains = self._chains()
+        done: set[str] = set()  # ran together with what is before them
         for group in self._groups:
             if len(group) > 1 or (group[0], group[0]) in self.edges:
+                if carry is not None:
+                    raise NetworkError(f"a loop of layers ({', '.join(group)}) cannot run a long sample in pieces")
                 self._stepped(group, outputs, membranes)
+            elif group[0] in chains:
+                join, chain, names = chains[group[0]]
+                memory = None if carry is None else carry.setdefault(names[-1], Carry())
+                y = join(chain, _total([outputs[s] for s in self.sources(group[0])]), memory)
+                if y is None:
+                    self._whole(group[0], outputs, membranes, carry)
+                else:
+                    outputs[names[-1]] = y
+                    done |= {*names}
+            elif group[0] in done:
+                pass
             elif group[0] != INPUT:
-                self._whole(group[0], outputs, membranes)
+                self._whole(group[0], outputs, membranes, carry)
             if record is not None:
                 record |= {n: outputs[n] for n in group if n in self.names and spikes(self.layer(n))}
             for name in [n for n in outputs if last_use.get(n) in group]:
                 del outputs[name]  # activity of a layer that nobody needs any more
         return outputs[OUTPUT]
+
+    def _received(self, x: Tensor) -> Tensor:
+        """The input in the dtype of the weights, as bits where it has no other values."""
+        parameter = next(self.parameters(), None)
+        dtype = torch.get_default_dtype() if parameter is None else parameter.dtype
+        if isinstance(x, Spikes):
+            return x if x.dtype == dtype else Spikes(x.words, tuple(x.shape), dtype)
+        if x.dtype in (torch.uint8, torch.bool) and x.device.type == "cpu" and (x.numel() == 0 or x.max() <= 1):
+            return Spikes.pack(x, dtype)
+        return x.to(dtype) if parameter is not None or not x.is_floating_point() else x
+
+    def _chains(self) -> dict[str, tuple[Join, Chain, tuple[str, ...]]]:
+        """Name of the first layer -> how to run it with what follows (`neuro.nn.joined`), and their names.
+
+        A layer that somebody watches with a hook runs by itself.
+        """
+        found: dict[str, tuple[Join, Chain, tuple[str, ...]]] = {}
+        for last, before in self._alone.items():
+            neurons = self.layers[_key(last)] if last in self.names else None
+            if not isinstance(neurons, Temporal) or before not in self.names or self._wants_membrane(last):
+                continue
+            norm: nn.Module | None = self.layer(before)
+            first = self._alone.get(before, INPUT) if isinstance(norm, NORMS) else before
+            if first not in self.names:
+                continue
+            chain = Chain(self.layer(first), None if first == before else norm, neurons)
+            watched = [m for m in (chain.synapses, chain.norm, neurons) if m is not None and _hooked(m)]
+            join = None if watched else find(chain)
+            if join is not None:
+                names = (first, last) if first == before else (first, before, last)
+                found[first] = (join, chain, names)
+        return found
 
     def scores(self, trace: Tensor) -> Tensor:
         """[time, batch, ...] as `forward` returns it -> one score per channel, [batch, n]."""
@@ -130,7 +185,9 @@ class SpikingNetwork(nn.Module):
         """Whether the output reads v of this spiking layer, not its spikes."""
         return self.readout != "count" and (name, OUTPUT) in self.edges and spikes(self.layer(name))
 
-    def _whole(self, name: str, outputs: dict[str, Tensor], membranes: dict[str, Tensor]) -> None:
+    def _whole(
+        self, name: str, outputs: dict[str, Tensor], membranes: dict[str, Tensor], carry: dict[str, Carry] | None
+    ) -> None:
         """One layer over whole time."""
         values = {**outputs, **membranes} if name == OUTPUT else outputs
         x = _total([values[s] for s in self.sources(name)])
@@ -140,9 +197,11 @@ class SpikingNetwork(nn.Module):
         layer = self.layer(name)
         if self._wants_membrane(name):
             assert isinstance(layer, (Neuron, Recurrent))
+            if carry is not None:
+                raise NetworkError(f"'{name}', whose membrane is read out, cannot run a long sample in pieces")
             outputs[name], membranes[name] = layer.with_membrane(x)
         elif isinstance(layer, Temporal):
-            outputs[name] = layer(x)
+            outputs[name] = layer(x) if carry is None else layer.resume(x, carry.setdefault(name, Carry()))
         else:
             outputs[name] = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
@@ -206,6 +265,10 @@ def _total(parts: list[Tensor]) -> Tensor:
     for part in rest:
         first = first + part
     return first
+
+
+def _hooked(layer: nn.Module) -> bool:
+    return bool(layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks)
 
 
 def spikes(layer: nn.Module) -> bool:

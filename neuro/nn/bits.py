@@ -1,0 +1,82 @@
+"""Spikes as bits, and bits as events: the compiled loops under `neuro.nn.spikes` (neuro.jit).
+
+Neuron k of a row is bit k % 64 of word k // 64; bits beyond the last neuron are 0. A row is one step of one sample.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuro.jit import kernel, piece
+
+A = NDArray[Any]
+
+
+@piece
+def ones(word: np.uint64) -> np.int64:
+    """How many bits of a word are set."""
+    w = word - ((word >> np.uint64(1)) & np.uint64(0x5555555555555555))
+    w = (w & np.uint64(0x3333333333333333)) + ((w >> np.uint64(2)) & np.uint64(0x3333333333333333))
+    w = (w + (w >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
+    return np.int64((w * np.uint64(0x0101010101010101)) >> np.uint64(56))
+
+
+@piece
+def lowest(word: np.uint64) -> np.int64:
+    """The place of the lowest set bit of a word that is not 0."""
+    return ones((word & (~word + np.uint64(1))) - np.uint64(1))
+
+
+@kernel
+def pack(dense: A, words: A) -> None:
+    """dense [rows, n] of 0 and anything else -> words [rows, ceil(n / 64)]."""
+    rows, n = dense.shape
+    for r in range(rows):
+        row = dense[r]
+        for w in range(words.shape[1]):
+            word = np.uint64(0)
+            first = w * 64
+            for k in range(first, min(first + 64, n)):
+                word |= np.uint64(row[k] != 0) << np.uint64(k - first)
+            words[r, w] = word
+
+
+@kernel
+def unpack(words: A, dense: A) -> None:
+    """words -> dense [rows, n] of 0 and 1."""
+    rows, n = dense.shape
+    one, zero = dense.dtype.type(1), dense.dtype.type(0)
+    for r in range(rows):
+        row = dense[r]
+        for w in range(words.shape[1]):
+            word = words[r, w]
+            first = w * 64
+            for k in range(first, min(first + 64, n)):
+                row[k] = one if (word >> np.uint64(k - first)) & np.uint64(1) else zero
+
+
+@kernel
+def count(words: A, start: A) -> None:
+    """start [rows + 1]: how many spikes the rows before each one hold."""
+    total = np.int64(0)
+    for r in range(words.shape[0]):
+        start[r] = total
+        for w in range(words.shape[1]):
+            total += ones(words[r, w])
+    start[words.shape[0]] = total
+
+
+@kernel
+def events(words: A, index: A) -> None:
+    """index [spikes]: the neurons that fire, row by row in rising order."""
+    at = np.int64(0)
+    for r in range(words.shape[0]):
+        for w in range(words.shape[1]):
+            word = words[r, w]
+            while word:
+                index[at] = np.int64(64) * w + lowest(word)
+                at += 1
+                word &= word - np.uint64(1)
