@@ -37,7 +37,8 @@ JOINS: dict[tuple[type[nn.Module], type[nn.Module]], Join] = {}
 
 def joins(synapses: type[nn.Module], neurons: type[nn.Module]) -> Callable[[Join], Join]:
     """Decorator: run(chain, x [time, batch, *], carry of the neurons) -> what chain.neurons(...) returns, or None to
-    decline (a norm it does not know, an unusual setting). Subclasses of ``neurons`` are meant too, subclasses of ``synapses`` are not:
+    decline (a norm it does not know, an unusual setting). Subclasses of ``neurons`` are meant too, those of
+    ``synapses`` are not:
     they may compute something else."""
 
     def register(run: Join) -> Join:
