@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 _HOME = {
@@ -21,6 +22,7 @@ _HOME = {
     "load": "neuro.nir",
     "load_dataset": "neuro.datasets.source:load",
     "save": "neuro.nir",
+    "simulate": "neuro.simulate",
 }
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "load",
     "load_dataset",
     "save",
+    "simulate",
 ]
 
 if TYPE_CHECKING:
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from neuro.events import Events, EventSet
     from neuro.ir import Network, chain
     from neuro.nir import load, save
+    from neuro.simulate import simulate
     from neuro.train.evaluate import evaluate
     from neuro.train.loop import fit
 
@@ -57,6 +61,17 @@ for _link in ("hardware", "datasets"):
             f"neuro/{_link} is a file, but must be a link to ../{_link}. "
             "Run: git config core.symlinks true && git checkout -- neuro"
         )
+
+
+class _Package(ModuleType):
+    """Keeps `neuro.simulate` the function: Python would bind the submodule of that name over it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ FORBIDDEN = {
     "neuro.nn": ("neuro.hardware", "neuro.datasets", "neuro.cli"),
     "neuro.train": ("neuro.hardware", "neuro.cli"),
     "neuro.datasets": ("neuro.hardware", "neuro.nn", "neuro.train", "neuro.ir", "neuro.cli"),
+    "neuro.engine": ("torch", "neuro.hardware", "neuro.nn", "neuro.train", "neuro.datasets", "neuro.cli"),
     "neuro.report": ("neuro.hardware", "neuro.nn", "neuro.train", "neuro.datasets", "torch", "numba"),
 }
 # the foundation: numpy and the standard library only
@@ -24,7 +25,7 @@ FOUNDATION = ("errors", "extend", "ir", "node", "stateless", "neuron", "shapes",
 # heavy packages load where they are used: never at import time of these layers
 LAZY = ("torch", "numba", "lava", "nir", "h5py", "tonic", "snntorch", "norse", "matplotlib", "scipy", "pooch")
 EAGER_TORCH = ("neuro.nn", "neuro.train")  # torch is what these are about
-EAGER_NUMBA = ("neuro.jit", "neuro.hardware", "neuro.datasets", "neuro.nn", "neuro.train")
+EAGER_NUMBA = ("neuro.jit", "neuro.hardware", "neuro.datasets", "neuro.engine", "neuro.nn", "neuro.train")
 
 
 def modules() -> list[tuple[str, Path]]:
