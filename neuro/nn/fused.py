@@ -8,14 +8,19 @@ through that loop).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from neuro.nn import kernels
+from neuro.nn import bits, kernels
+from neuro.nn.joined import Carry
+from neuro.nn.neurons import State
+from neuro.nn.spikes import Spikes
 from neuro.nn.surrogate import AnySurrogate, Surrogate
 
 
@@ -58,39 +63,51 @@ def run(
     gain: Tensor,
     drive: Tensor,
     weight: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Drive a population for a whole sample, from rest.
+    carry: Carry | None = None,
+    membrane: bool = True,
+) -> tuple[Tensor, Tensor | None]:
+    """Drive a population for a whole sample.
 
     Args:
         current: float[time, batch, *shape]; with ``rule.grid`` in weight integers.
         alpha..drive: coefficients of `neurons.NeuronParams`, scalars or of ``shape``. Gradients flow to
             alpha, beta and v_threshold; the others are constants here.
         weight: [n, n], target by source; adds W s[t-1] to the current. Needs shape (n,).
+        carry: holds the state to start from, `neurons.State` of [batch, *shape] (None: rest), and gets the one at the
+            end, with v after the reset. On a grid both are in its integers. Not with ``weight``.
+        membrane: whether v is wanted.
 
     Returns:
-        (spikes, v), both like current; v is the membrane before the reset.
+        (spikes, v), both of the shape of current; v is the membrane before the reset, None where it is not wanted.
+        The spikes are `Spikes`; an integrator has none and returns v in their place.
     """
     shape = tuple(current.shape[2:])
-    last = _channels_last(current)
-    x = (current.permute(0, 1, 3, 4, 2) if last else current).contiguous()
-    flat = x.view(x.shape[0], x.shape[1], -1)
-
-    def spread(value: Tensor) -> Tensor:
-        full = value.to(current.dtype).expand(shape)
-        return (full.permute(1, 2, 0) if last else full).reshape(-1)
-
-    spikes, v = _Scan.apply(  # type: ignore[no-untyped-call]
-        flat, weight, spread(alpha), spread(beta), spread(v_threshold),
-        spread(v_reset), spread(gain_syn), spread(gain), spread(drive), rule,
-    )  # fmt: skip
-    if last:
-        return spikes.view(x.shape).permute(0, 1, 4, 2, 3), v.view(x.shape).permute(0, 1, 4, 2, 3)
-    return spikes.view(current.shape), v.view(current.shape)
+    given = (alpha, beta, v_threshold, v_reset, gain_syn, gain, drive)
+    coefficients = [c.to(current.dtype).expand(shape).reshape(-1) for c in given]
+    graph = torch.is_grad_enabled() and any(c.requires_grad for c in (current, *coefficients[:3]))
+    graph = graph or (weight is not None and weight.requires_grad and torch.is_grad_enabled())
+    call = _Call(rule, carry, membrane or not rule.spiking, graph)
+    found = _Scan.apply(current, weight, *coefficients, call)  # type: ignore[no-untyped-call]
+    spikes, v = found if isinstance(found, tuple) else (found, None)
+    return (spikes, v) if rule.spiking else (v, v)
 
 
-def _channels_last(current: Tensor) -> bool:
-    """Whether [time, batch, channel, height, width] lies in memory with the channel innermost."""
-    return current.dim() == 5 and not current.is_contiguous() and current.permute(0, 1, 3, 4, 2).is_contiguous()
+@dataclass(frozen=True)
+class _Call:
+    """What of a run is not a tensor. membrane: v is returned; graph: somebody may ask for gradients."""
+
+    rule: Rule
+    carry: Carry | None
+    membrane: bool
+    graph: bool
+
+
+def _state(call: _Call, like: Tensor, dtype: np.dtype[Any]) -> list[NDArray[Any]]:
+    """i and m [batch, n] to start from, as arrays of their own."""
+    flat = (like.shape[1], math.prod(like.shape[2:]))
+    if call.carry is None or call.carry.value is None:
+        return [np.zeros(flat, dtype) for _ in range(2)]
+    return [np.array(part.detach().reshape(flat).numpy(), dtype) for part in call.carry.value]
 
 
 def _grid_arguments(rule: Rule, dtype: np.dtype[Any], p: dict[str, Any]) -> tuple[dict[str, Any], tuple[Any, ...]]:
@@ -140,49 +157,64 @@ class _Scan(torch.autograd.Function):
         gain_syn: Tensor,
         gain: Tensor,
         drive: Tensor,
-        rule: Rule,
-    ) -> tuple[Tensor, Tensor]:
-        learn_alpha = bool(ctx.needs_input_grad[2])
+        call: _Call,
+    ) -> Any:
+        rule = call.rule
+        learn_alpha = bool(ctx.needs_input_grad[2]) and call.graph
         ctx.learn = any(ctx.needs_input_grad[2:5])
-        v, s = torch.empty_like(x), torch.empty_like(x)
-        i_seq = torch.empty_like(x) if learn_alpha else x.new_empty((0, 0, 0))
+        steps_, batch, n = x.shape[0], x.shape[1], math.prod(x.shape[2:])
+        flat = x.detach().contiguous().view(steps_, batch, n)
+        keep_v = call.membrane or call.graph
+        # a contiguous copy of the currents is nobody else's: v is written over it
+        own = flat.data_ptr() != x.data_ptr()
+        v = (flat if own else torch.empty_like(flat)) if keep_v else flat.new_empty((0, 0, 0))
+        i_seq = torch.empty_like(flat) if learn_alpha else flat.new_empty((0, 0, 0))
+        words = np.empty((steps_, batch, -(-n // 64)), np.uint64)
         if not rule.spiking:
             theta = torch.full_like(theta, torch.inf)
         names = ("alpha", "gain_syn", "beta", "gain", "drive", "theta", "v_reset")
         given = (alpha, gain_syn, beta, gain, drive, theta, v_reset)
         arrays = {n: a.detach().contiguous().numpy() for n, a in zip(names, given, strict=True)}
-        x_np = x.detach().numpy()
-        p, grid = _grid_arguments(rule, x_np.dtype, arrays)
-        outputs = (v.numpy(), s.numpy(), i_seq.numpy())
-        scalars = (rule.reset == "subtract", learn_alpha, *grid)
-        state = [np.zeros(x_np.shape[1:], p["alpha"].dtype) for _ in range(2)]
+        p, grid = _grid_arguments(rule, flat.numpy().dtype, arrays)
+        outputs = (v.numpy(), words, i_seq.numpy())
+        scalars = (rule.reset == "subtract", keep_v, learn_alpha, *grid)
+        state = _state(call, x, p["alpha"].dtype)
+        start = [torch.from_numpy(part * grid[1]).to(x.dtype) for part in state] if ctx.learn else []
 
         def steps(begin: int, end: int, current: Tensor) -> None:
             kernels.over_rows(
-                kernels.forward, torch.get_num_threads(), x.shape[1], (end - begin) * x[0].numel(),
+                kernels.forward, torch.get_num_threads(), batch, (end - begin) * batch * n,
                 begin, end, current.numpy(), *state, *outputs, *(p[n] for n in names), *scalars,
             )  # fmt: skip
 
         if weight is None:
-            steps(0, len(x), x.detach())
+            steps(0, steps_, flat)
         else:
-            current, w_t = x.detach().clone(), weight.detach().t()
-            for t in range(len(x)):
+            current, w_t, fired = flat.clone(), weight.detach().t(), flat.new_empty((batch, n))
+            for t in range(steps_):
                 if t > 0:
-                    current[t].addmm_(s[t - 1], w_t)
+                    bits.unpack(words[t - 1], fired.numpy())
+                    current[t].addmm_(fired, w_t)
                 steps(t, t + 1, current)
         if learn_alpha and rule.grid is not None:
             i_seq.mul_(rule.grid.unit / rule.grid.fraction)
-        ctx.rule, ctx.recurrent = rule, weight is not None
+        if call.carry is not None:
+            call.carry.value = State(*(torch.from_numpy(part).view(batch, *x.shape[2:]) for part in state))
+        ctx.rule, ctx.recurrent, ctx.words, ctx.shape = rule, weight is not None, words, x.shape
         ctx.set_materialize_grads(False)
         saved = weight if weight is not None else x.new_empty((0, 0))
-        ctx.save_for_backward(v, s, i_seq, saved, alpha, beta, theta, v_reset, gain_syn, gain)
-        return s, v
+        v_out = v.view(x.shape) if keep_v else None
+        kept = v_out if call.membrane else v  # torch tells an output that is saved from a mere array
+        ctx.save_for_backward(kept, i_seq, saved, alpha, beta, theta, v_reset, gain_syn, gain, *start)
+        s = Spikes(words.reshape(steps_ * batch, -1), tuple(x.shape), x.dtype) if rule.spiking else None
+        return (s, v_out) if call.membrane else s
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        g, g_u = grads
-        v, s, i_seq, weight, alpha, beta, theta, v_reset, gain_syn, gain = ctx.saved_tensors
+        g, g_u = (*grads, None)[:2]
+        kept, i_seq, weight, alpha, beta, theta, v_reset, gain_syn, gain, *start = ctx.saved_tensors
+        words = ctx.words
+        shape, v = (*words.shape[:2], -1), kept.reshape(*words.shape[:2], len(alpha))
         rule: Rule = ctx.rule
         one, n = v.new_ones(()).numpy()[()], v.shape[2]
         kind, steepness = _kind(rule)
@@ -198,27 +230,33 @@ class _Scan(torch.autograd.Function):
         subtract = rule.reset == "subtract"
         c_h = attached * (-theta if subtract else v_reset)
         empty = v.new_empty((0, 0, 0))
-        rows = (v.shape[1], n) if ctx.learn else (1, 1)
+        rows = (v.shape[1], n) if ctx.learn else (1, n)
         d_alpha, d_beta, d_theta = (v.new_zeros(rows) for _ in range(3))
         dx = torch.empty_like(v)
-        if g is None:
-            g = torch.zeros_like(v)
-        elif ctx.recurrent:
-            g = g.clone(memory_format=torch.contiguous_format)  # what comes back through W is added to it
+        if g is not None:
+            g = g.reshape(shape)
+        if ctx.recurrent:  # what comes back through W is added to it
+            g = torch.zeros_like(v) if g is None else g.clone(memory_format=torch.contiguous_format)
+        has_g = g is not None
+        g = torch.zeros_like(v[:1]) if g is None else g.contiguous()
         i_seq = i_seq if i_seq.numel() else (v if ctx.learn else empty)  # unused unless alpha is learnt
-        series = (g.contiguous(), empty if g_u is None else g_u.contiguous(), h, v, s, i_seq)
+        series = (g, empty if g_u is None else g_u.reshape(shape).contiguous(), h, v)
+        i_0, m_0 = start or (v.new_empty((0, 0)), v.new_empty((0, 0)))
         state = [torch.zeros_like(v[0]) for _ in range(3)]
-        tensors = (*series, *state, dx, d_alpha, d_beta, d_theta, alpha, gain_syn, beta, gain, theta, v_reset)
-        arrays = [a.detach().contiguous().numpy() for a in tensors]
+        room = [torch.empty_like(v[0]) for _ in range(2)]
+        learnt = (d_alpha, d_beta, d_theta, alpha, gain_syn, beta, gain, theta, v_reset)
+        first = [a.detach().contiguous().numpy() for a in series]
+        then = [a.detach().contiguous().numpy() for a in (i_seq, i_0, m_0, *state, dx, *room, *learnt)]
         head = (kind, one * steepness)
         c_s, c_uh = one * (0 if subtract else 1), one * (0 if subtract else -attached)
-        tail = (c_s, c_h.contiguous().numpy(), c_uh, subtract, g_u is not None, ctx.learn)
+        tail = (c_s, c_h.contiguous().numpy(), c_uh, subtract, has_g, g_u is not None, ctx.learn)
 
         def steps(begin: int, end: int) -> None:
             size = (end - begin) * v[0].numel()
             kernels.over_rows(
-                kernels.backward, torch.get_num_threads(), v.shape[1], size, begin, end, *head, *arrays, *tail
-            )
+                kernels.backward, torch.get_num_threads(), v.shape[1], size,
+                begin, end, *head, *first, words, *then, *tail,
+            )  # fmt: skip
 
         if not ctx.recurrent:
             steps(0, len(v))
@@ -229,7 +267,9 @@ class _Scan(torch.autograd.Function):
                 steps(t, t + 1)
         d_weight = None
         if ctx.recurrent and ctx.needs_input_grad[1]:
+            s = torch.empty_like(v)
+            bits.unpack(words.reshape(-1, words.shape[2]), s.view(-1, n).numpy())
             d_weight = dx[1:].reshape(-1, n).t() @ s[:-1].reshape(-1, n)
         wanted = [d.sum(0) if need else None for d, need in
                   zip((d_alpha, d_beta, d_theta), ctx.needs_input_grad[2:5], strict=True)]  # fmt: skip
-        return dx, d_weight, *wanted, None, None, None, None, None
+        return dx.view(ctx.shape), d_weight, *wanted, *[None] * 5

@@ -74,27 +74,28 @@ def _integrate_grid(
 
 
 @routine
-def _fire(
-    m: A, v: A, s: A, theta: A, v_reset: A, subtract: bool, unit: float,
-) -> None:
-    """v = m, s = m > theta, and m after the reset."""
-    one, zero = s.dtype.type(1), s.dtype.type(0)
-    for j in range(m.size):
+def _fire(m: A, words: A, theta: A, v_reset: A, subtract: bool) -> None:
+    """The bits of m > theta, and m after the reset."""
+    n = m.size
+    for w in range(words.size):
+        first, word = np.uint64(64 * w), np.uint64(0)
+        for k in range(first, min(first + np.uint64(64), np.uint64(n))):
+            word |= np.uint64(m[k] > theta[k]) << (k - first)
+        words[w] = word
+    for j in range(n):
         u = m[j]
-        fired = u > theta[j]
-        v[j] = u * unit
-        s[j] = one if fired else zero
         after = u - theta[j] if subtract else v_reset[j]
-        m[j] = after if fired else u
+        m[j] = after if u > theta[j] else u
 
 
 @routine
 def forward(
-    first: int, last: int, begin: int, end: int, x: A, i: A, m: A, v: A, s: A, i_out: A, alpha: A,
-    gain_syn: A, beta: A, gain: A, drive: A, theta: A, v_reset: A, subtract: bool, keep_i: bool, grid: bool,
-    unit: float, fraction: float, limit: float,
+    first: int, last: int, begin: int, end: int, x: A, i: A, m: A, v: A, words: A, i_out: A, alpha: A,
+    gain_syn: A, beta: A, gain: A, drive: A, theta: A, v_reset: A, subtract: bool, keep_v: bool, keep_i: bool,
+    grid: bool, unit: float, fraction: float, limit: float,
 ) -> None:
-    """Steps begin..end - 1: currents x -> v (before the reset) and spikes s; i_out too where keep_i.
+    """Steps begin..end - 1: currents x -> bits of the spikes (`neuro.nn.bits`, words [time, batch, *]), where keep_v
+    v (before the reset; may be x itself), where keep_i i too.
 
     State i and m (membrane after the reset): [batch, n], read and left behind.
     """
@@ -102,6 +103,7 @@ def forward(
     for b in range(first, last):
         for start in range(0, n, BLOCK):
             p = slice(start, min(start + BLOCK, n))
+            q = slice(start // 64, (p.stop + 63) // 64)
             for t in range(begin, end):
                 if grid:
                     _integrate_grid(
@@ -109,9 +111,12 @@ def forward(
                     )
                 else:
                     _integrate(x[t, b, p], i[b, p], m[b, p], alpha[p], gain_syn[p], beta[p], gain[p], drive[p])
-                _fire(m[b, p], v[t, b, p], s[t, b, p], theta[p], v_reset[p], subtract, unit)
+                if keep_v:
+                    for k in range(p.start, p.stop):
+                        v[t, b, k] = m[b, k] * unit
                 if keep_i:
                     i_out[t, b, p] = i[b, p]
+                _fire(m[b, p], words[t, b, q], theta[p], v_reset[p], subtract)
 
 
 # Backwards. With u the membrane before and v after the reset, D* the gradient of the loss to *:
@@ -172,55 +177,80 @@ def _adjoint_with_v(
 
 
 @routine
+def _unpack(words: A, s: A) -> None:
+    """Bits to 0 and 1."""
+    one, zero = s.dtype.type(1), s.dtype.type(0)
+    for w in range(words.size):
+        first, word = np.uint64(64 * w), words[w]
+        for k in range(first, min(first + np.uint64(64), np.uint64(s.size))):
+            s[k] = one if (word >> (k - first)) & np.uint64(1) else zero
+
+
+@routine
 def _learn(
-    t: int, b: int, p: slice, g: A, h: A, v: A, s: A, i_seq: A, du: A, dv: A, di: A, d_alpha: A, d_beta: A,
-    d_theta: A, theta: A, v_reset: A, c_h: A, c_uh: float, subtract: bool,
+    g: A, h: A, v: A, s: A, i: A, m: A, du: A, dv: A, di: A, d_alpha: A, d_beta: A, d_theta: A, theta: A, c_h: A,
+    c_uh: float, subtract: bool,
 ) -> None:
-    """Adds step t to the gradients of the parameters of neurons p in batch row b."""
-    for k in range(p.start, p.stop):
-        d_theta[b, k] -= (g[t, b, k] + dv[b, k] * (c_h[k] + c_uh * v[t, b, k])) * h[b, k]
+    """Adds one step to the gradients of the parameters; i and m: the state before it (m after the reset)."""
+    for k in range(v.size):
+        d_theta[k] -= (g[k] + dv[k] * (c_h[k] + c_uh * v[k])) * h[k]
         if subtract:
-            d_theta[b, k] -= dv[b, k] * s[t, b, k]
-        if t > 0:
-            before = v[t - 1, b, k]
-            after = before - theta[k] if subtract else v_reset[k]
-            d_beta[b, k] += du[b, k] * (after if s[t - 1, b, k] != 0 else before)
-            d_alpha[b, k] += di[b, k] * i_seq[t - 1, b, k]
+            d_theta[k] -= dv[k] * s[k]
+        d_beta[k] += du[k] * m[k]
+        d_alpha[k] += di[k] * i[k]
+
+
+@routine
+def _reset(v: A, words: A, m: A, theta: A, v_reset: A, subtract: bool) -> None:
+    """m: the membrane after the reset."""
+    for w in range(words.size):
+        first, word = np.uint64(64 * w), words[w]
+        for k in range(first, min(first + np.uint64(64), np.uint64(v.size))):
+            after = v[k] - theta[k] if subtract else v_reset[k]
+            m[k] = after if (word >> (k - first)) & np.uint64(1) else v[k]
 
 
 @routine
 def backward(
-    first: int, last: int, begin: int, end: int, kind: int, a: float, g: A, g_u: A, h: A, v: A, s: A, i_seq: A,
-    du: A, dv: A, di: A, dx: A, d_alpha: A, d_beta: A, d_theta: A, alpha: A, gain_syn: A, beta: A, gain: A,
-    theta: A, v_reset: A, c_s: float, c_h: A, c_uh: float, subtract: bool, has_u: bool, learn: bool,
+    first: int, last: int, begin: int, end: int, kind: int, a: float, g: A, g_u: A, h: A, v: A, words: A, i_seq: A,
+    i_0: A, m_0: A, du: A, dv: A, di: A, dx: A, s: A, m: A, d_alpha: A, d_beta: A, d_theta: A, alpha: A,
+    gain_syn: A, beta: A, gain: A, theta: A, v_reset: A, c_s: float, c_h: A, c_uh: float, subtract: bool,
+    has_g: bool, has_u: bool, learn: bool,
 ) -> None:
     """Steps end - 1 down to begin: gradients to the currents (dx) and, where learn, to alpha, beta, v_threshold.
 
     g, g_u: gradient to s and to v, [time, batch, n]. kind, a: the surrogate and its steepness. h: its
     derivative, [time, batch, n], if PRECOMPUTED; else [1, batch, n], zero if SILENT (nothing fires), room
-    for one step otherwise. State du, dv, di: [batch, n], read and left behind. Gradients of parameters
-    add up per batch row, [batch, n].
+    for one step otherwise. State du, dv, di: [batch, n], read and left behind. i_0, m_0: [batch, n], the state
+    before step 0. s, m: room [batch, n]. Gradients of parameters add up per batch row, [batch, n].
     """
     n = v.shape[2]
     for b in range(first, last):
         for start in range(0, n, BLOCK):
             p = slice(start, min(start + BLOCK, n))
+            q = slice(start // 64, (p.stop + 63) // 64)
             for t in range(end - 1, begin - 1, -1):
                 r = t if kind == PRECOMPUTED else 0
+                y = t if has_g else 0
                 if kind > PRECOMPUTED:
                     _slope(kind, a, v[t, b, p], theta[p], h[0, b, p])
+                _unpack(words[t, b, q], s[b, p])
                 if has_u:
                     _adjoint_with_v(
-                        g[t, b, p], g_u[t, b, p], h[r, b, p], v[t, b, p], s[t, b, p], du[b, p], dv[b, p], di[b, p],
+                        g[y, b, p], g_u[t, b, p], h[r, b, p], v[t, b, p], s[b, p], du[b, p], dv[b, p], di[b, p],
                         dx[t, b, p], alpha[p], gain_syn[p], beta[p], gain[p], c_s, c_h[p], c_uh,
                     )
                 else:
                     _adjoint(
-                        g[t, b, p], h[r, b, p], v[t, b, p], s[t, b, p], du[b, p], dv[b, p], di[b, p],
+                        g[y, b, p], h[r, b, p], v[t, b, p], s[b, p], du[b, p], dv[b, p], di[b, p],
                         dx[t, b, p], alpha[p], gain_syn[p], beta[p], gain[p], c_s, c_h[p], c_uh,
                     )
                 if learn:
+                    if t > 0:
+                        _reset(v[t - 1, b, p], words[t - 1, b, q], m[b, p], theta[p], v_reset[p], subtract)
+                    before = m if t > 0 else m_0
                     _learn(
-                        t, b, p, g, h[r], v, s, i_seq, du, dv, di,
-                        d_alpha, d_beta, d_theta, theta, v_reset, c_h, c_uh, subtract,
+                        g[y, b, p], h[r, b, p], v[t, b, p], s[b, p], i_seq[t - 1, b, p] if t > 0 else i_0[b, p],
+                        before[b, p], du[b, p], dv[b, p], di[b, p], d_alpha[b, p], d_beta[b, p], d_theta[b, p],
+                        theta[p], c_h[p], c_uh, subtract,
                     )

@@ -138,8 +138,10 @@ class Neuron(Temporal):
         values = {n: self.settled(n).to(dtype) for n in COEFFICIENTS}
         return NeuronParams(**values, reset=self.reset, detach=self.detach)
 
-    def run(self, current: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """(spikes, v before the reset) for currents [time, batch, ...]; ``weight`` as in `fused.run`.
+    def run(
+        self, current: Tensor, weight: Tensor | None = None, *, carry: Carry | None = None, membrane: bool = True
+    ) -> tuple[Tensor, Any]:
+        """(spikes, v before the reset) for currents [time, batch, ...]; the arguments are those of `fused.run`.
 
         On a grid currents and weight come in weight integers; v is in reals either way.
         """
@@ -149,7 +151,7 @@ class Neuron(Temporal):
             current, weight = current * grid.unit, None if weight is None else weight * grid.unit
             values, grid = {n: self.settled(n) for n in COEFFICIENTS}, None
         rule = fused.Rule(self.surrogate, self.reset, self.detach, self.spiking, grid)
-        return fused.run(current, rule, weight=weight, **values)
+        return fused.run(current, rule, weight=weight, carry=carry, membrane=membrane, **values)
 
     def with_membrane(self, current: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(output, v after the reset), both [time, batch, ...]; v is what a membrane readout sees."""
@@ -161,9 +163,12 @@ class Neuron(Temporal):
         return state.v
 
     def forward(self, current: Tensor) -> Tensor:
-        """Spikes of a spiking neuron, v of an integrator; [time, batch, ...] like the current."""
-        spikes, v = self.run(current)
-        return spikes if self.spiking else v
+        """`Spikes` of a spiking neuron, v of an integrator; [time, batch, ...] like the current."""
+        return self.run(current, membrane=False)[0]
+
+    def resume(self, x: Tensor, carry: Carry) -> Tensor:
+        """`forward` from the state in ``carry`` (`neurons.State`, v after the reset), which it replaces."""
+        return self.run(x, carry=carry, membrane=False)[0]
 
     def step(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         """One step, in plain torch operations.

@@ -94,6 +94,9 @@ class Spikes(Tensor):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self.dense().numpy().astype(dtype or self.dense().numpy().dtype)
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return (Spikes, (self.words, tuple(self.shape), self.dtype))
+
     def __repr__(self, **_: Any) -> str:  # type: ignore[override]
         return f"Spikes(shape={tuple(self.shape)}, ones={self.total()}, dtype={self.dtype})"
 
@@ -115,6 +118,10 @@ def _same(x: Spikes) -> Spikes:
     return Spikes(x.words, tuple(x.shape), x.dtype)
 
 
+def _clone(x: Spikes, **_: Any) -> Spikes:
+    return Spikes(x.words.copy(), tuple(x.shape), x.dtype)
+
+
 def _view(x: Spikes, shape: list[int]) -> Spikes | None:
     """Another shape over the same rows; None where rows would be cut."""
     known = math.prod(d for d in shape if d != -1)
@@ -134,6 +141,7 @@ def _sum(x: Spikes, *, dtype: torch.dtype | None = None) -> Tensor:
 _KNOWN: dict[Any, Any] = {
     aten.detach.default: _same,
     aten.alias.default: _same,
+    aten.clone.default: _clone,
     aten.view.default: _view,
     aten._unsafe_view.default: _view,
     aten.sum.default: _sum,
