@@ -35,13 +35,27 @@ export NEURO_PEERS := $(CURDIR)/.venv-peers/bin/python
 export NEURO_PYNN := $(NEURO_PEERS)
 endif
 
+# NEURO_TORCH_PEERS: the interpreter that has other people's training frameworks
+ifneq ($(wildcard .venv-torch-peers/bin/python),)
+export NEURO_TORCH_PEERS := $(CURDIR)/.venv-torch-peers/bin/python
+endif
+
 proofs: $(STAMP)
 	@set -e; for proof in tests/proofs/*.py; do echo "== $$proof"; $(BIN)/python $$proof; done
 
-# simulators that are measured beside ours, in an environment of their own: none is a part of this project
+# simulators and training frameworks that are measured beside ours, in environments of their own: none is a part of
+# this project. The frameworks come without their dependencies, which are named here: torchvision and torchaudio, which
+# nothing measured needs, would pull in another torch. SpikingJelly's last release before 2 is kept beside it.
+TORCH_PEERS := .venv-torch-peers/bin/python -m pip --disable-pip-version-check install --quiet
 peers:
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet "numpy<2" cython brian2==2.9.0 sanafe==2.2.9 pynn==0.13.0
+	test -x .venv-torch-peers/bin/python || $(PYTHON) -m venv .venv-torch-peers
+	$(TORCH_PEERS) torch==2.13.0 numpy scipy h5py nir matplotlib tqdm loguru packaging requests
+	$(TORCH_PEERS) --no-deps snntorch==1.0.0 norse==1.1.0 nirtorch==2.6 DCLS==0.1.1 spikingjelly==2.0.0
+	$(TORCH_PEERS) spyx==1.0.0 jax==0.10.2
+	test -d .venv-torch-peers/older || \
+	  $(TORCH_PEERS) --no-deps --target .venv-torch-peers/older spikingjelly==0.0.0.0.14
 
 bench: $(STAMP)
 	@set -e; for bench in tests/bench/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench; done
