@@ -9,6 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 from neuro import jit
 
 HELPER = """from neuro.jit import piece
@@ -68,6 +71,30 @@ def test_the_fingerprint_covers_kernel_files_only(tmp_path):
     assert jit.fingerprint(tmp_path) != before
 
 
+def test_disjoint_tells_the_compiler_that_arrays_do_not_overlap(monkeypatch):
+    def nowhere(_):
+        raise RuntimeError("no folder")  # one function compiled in two ways must not meet itself on disk
+
+    monkeypatch.setattr(jit, "_Cache", nowhere)
+
+    def add(a, b):
+        for i in range(a.size):
+            a[i] += b[i]
+
+    a, b = np.arange(100, dtype=np.int32), np.arange(100, dtype=np.int32)
+    texts = []
+    for decorate in (jit.kernel, jit.disjoint):
+        compiled = decorate(add)
+        compiled(a, b)
+        if compiled is add:
+            pytest.skip("needs the compiler (NUMBA_DISABLE_JIT is set)")
+        texts.append(next(iter(compiled.inspect_llvm().values())))
+    data = [re.search(r"ptr noalias[^,]*%arg.a.4", text) for text in texts]
+    assert not data[0]
+    assert data[1]
+    np.testing.assert_array_equal(a, 3 * b)
+
+
 def folders():
     root = Path(jit.__file__).parent
     return sorted({p.parent for top in (root, root / "hardware", root / "datasets") for p in top.rglob("*.py")})
@@ -79,7 +106,7 @@ def test_whatever_is_compiled_in_takes_part_in_the_fingerprint():
     for path in (p for folder in folders() for p in folder.glob("*.py")):
         text = path.read_text(encoding="utf-8")
         tree = ast.parse(text)
-        if path.name == "jit.py" or not re.search(r"^@(kernel|piece|routine)\b", text, re.M):
+        if path.name == "jit.py" or not re.search(r"^@(kernel|disjoint|piece|routine)\b", text, re.M):
             continue
         seen += 1
         assert jit.MARK.decode() in text
