@@ -1,4 +1,4 @@
-"""`kernel`, `disjoint`, `piece`, `routine`: how every compiled loop of axonport is compiled, and where its code is kept.
+"""`kernel`, `disjoint`, `piece`, `routine`: how compiled loops of axonport are made, and where their code is kept.
 
 No fast math, ever. Compiled loops release the GIL (samples of a batch run in threads; no OpenMP, so a process that
 forks later, as Lava does, is safe) and are cached on disk between processes.
