@@ -126,7 +126,8 @@ def vary(
     return clipped
 
 
-def _number(name: str, value: object, bad: list[str], whole: bool = False) -> float:
+def number(name: str, value: object, bad: list[str], whole: bool = False) -> float:
+    """The value of an option that is a number and not negative; else a line in ``bad`` and 0."""
     kinds = (int, np.integer) if whole else (int, float, np.integer, np.floating)
     if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value) or value < 0:
         bad.append(f"{name} must be a {'whole ' if whole else ''}number, not negative, got {value!r}")
@@ -137,8 +138,8 @@ def _number(name: str, value: object, bad: list[str], whole: bool = False) -> fl
 def read(split: str, path: Path | None, **options: Any) -> EventSet:
     """The reader behind `SOURCE`; options: `OPTIONS`."""
     bad: list[str] = []
-    amounts = {name: _number(name, options[name], bad) for name in ("swap", "shift", "drift", "noise")}
-    seeds = {name: int(_number(name, options[name], bad, whole=True)) for name in ("seed", "epoch")}
+    amounts = {name: number(name, options[name], bad) for name in ("swap", "shift", "drift", "noise")}
+    seeds = {name: int(number(name, options[name], bad, whole=True)) for name in ("seed", "epoch")}
     if amounts["swap"] > 1:
         bad.append(f"swap is a probability, got {options['swap']!r}")
     if options["start"] not in ("rest", "first"):

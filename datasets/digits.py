@@ -1,0 +1,259 @@
+"""Spoken digits: the words "zero" to "nine", said 50 times each by four speakers (Free Spoken Digit Dataset).
+
+Embedded: 2000 recordings as log-mel levels (CC BY-SA 4.0, kept apart as separate data): the microphone's sound is not
+there, what `neuro.datasets.spectrum` makes of it is, every 10 ms, in whole decibels. A path takes
+
+- a folder, or a tar, tar.xz or tar.gz, with ``DIGIT_SPEAKER_INDEX.wav`` files (one channel, 16 bits, 8 kHz or more);
+- one of our ``.npz`` files, as `save_levels` writes them from such recordings.
+
+Both give the same events. Levels are counted from RANGE dB below the loudest cell of the recording, so that loudness
+does not matter; quieter is silence, and silence follows the word. `neuro.datasets.delta.delta_modulate` with a
+follower that starts in silence makes ON/OFF events of them: channel = (threshold * 40 + band) * 2 + polarity.
+
+groups hold the speaker. Splits: as published, recordings 0-4 of each digit and speaker are "test", the others are
+"train" and "valid" by their index. With option unseen = SPEAKER that speaker is "valid" and all others are "train":
+one of the folds in which a network meets a voice that it has never heard.
+"""
+
+from __future__ import annotations
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuro.datasets.archive import folder_files, tar_files
+from neuro.datasets.braille import number
+from neuro.datasets.collect import side
+from neuro.datasets.delta import delta_modulate
+from neuro.datasets.npz import Wanted, read_arrays
+from neuro.datasets.source import Source, verify
+from neuro.datasets.spectrum import BANDS, HOP, log_mel, read_wav
+from neuro.datasets.voices import Voice, vary
+from neuro.errors import BadConfig, BadEventFile
+from neuro.events import EventSet
+from neuro.extend import did_you_mean
+from neuro.files import atomic_path
+
+FILE = Path(__file__).parent / "data" / "digits" / "digits_2000.npz"
+SHA256 = "6a8898236ef5ebda9a038a86aa2c173124a0d4e6fcad1d5555f960a35f44592f"
+DIGITS = tuple("0123456789")
+KNOWN = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")  # groups 0-5
+FLOOR = -80  # dB of full scale: level 0 of a file
+RANGE = 50.0  # dB below the loudest cell of a recording that count
+TAIL = 0.1  # seconds of silence behind the longest word, in which followers come down
+TEST_BELOW = 5  # recordings 0-4 of each digit and speaker, as the data set's README says
+OPTIONS: dict[str, object] = {
+    "thresholds": (6.0,),  # dB
+    "substeps": 1,
+    "unseen": "",  # a speaker
+    "warp": 0.0,  # this and the next three: `neuro.datasets.voices.vary`; bands
+    "tempo": 0.0,  # logarithm of the duration
+    "tilt": 0.0,  # dB
+    "noise": 0.0,  # dB
+    "seed": 0,
+    "epoch": 0,
+}
+LAYOUTS = "Known layouts: DIGIT_SPEAKER_INDEX.wav files in a folder or tar; an .npz of save_levels."
+_WANTED = {
+    "change": Wanted("u", 2),
+    "frames": Wanted("iu", 1),
+    "digit": Wanted("iu", 1),
+    "speaker": Wanted("iu", 1),
+    "index": Wanted("iu", 1),
+    "speakers": Wanted("U", 1),
+}
+_NAME = re.compile(r"(?:.*/)?(\d)_([A-Za-z][A-Za-z0-9-]{0,63})_(\d{1,6})\.wav")
+_CHUNK = 256  # recordings that are real numbers at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """levels: uint8[frames, BANDS], dB above FLOOR; recording k holds frames offsets[k]:offsets[k + 1].
+
+    digit, index: int64[n]; speaker: int64[n], into speakers."""
+
+    levels: NDArray[np.uint8]
+    offsets: NDArray[np.int64]
+    digit: NDArray[np.int64]
+    speaker: NDArray[np.int64]
+    index: NDArray[np.int64]
+    speakers: tuple[str, ...]
+
+    def of(self, chosen: NDArray[Any]) -> Levels:
+        """The recordings with these indices."""
+        lengths = np.diff(self.offsets)[chosen]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        take = np.repeat(self.offsets[chosen] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return Levels(
+            self.levels[take], offsets, self.digit[chosen], self.speaker[chosen], self.index[chosen], self.speakers
+        )
+
+
+def _from_wavs(files: Iterable[tuple[str, bytes]], file: str) -> Levels:
+    """In the order of speaker, digit and index."""
+    rows: dict[tuple[str, int, int], NDArray[np.uint8]] = {}
+    for name, content in files:
+        match = _NAME.fullmatch(name)
+        if not match:
+            if name.endswith(".wav"):
+                raise BadEventFile(f"{file} {name}: a name like 7_jackson_32.wav is expected. {LAYOUTS}")
+            continue
+        key = (match[2], int(match[1]), int(match[3]))
+        if key in rows:
+            raise BadEventFile(f"{file} {name}: a second recording of that name. Keep one data set in one folder.")
+        level = log_mel(*read_wav(content, f"{file} {name}"))
+        rows[key] = np.clip(np.rint(level - FLOOR), 0, 255).astype(np.uint8)
+    if not rows:
+        raise BadEventFile(f"{file}: no recording in it. {LAYOUTS}")
+    keys = sorted(rows)
+    speakers = tuple(sorted({k[0] for k in keys}))
+    offsets = np.concatenate([[0], np.cumsum([len(rows[k]) for k in keys])]).astype(np.int64)
+    numbers = np.array([(k[1], speakers.index(k[0]), k[2]) for k in keys], np.int64)
+    return Levels(
+        np.concatenate([rows[k] for k in keys]), offsets, numbers[:, 0], numbers[:, 1], numbers[:, 2], speakers
+    )
+
+
+def save_levels(recordings: Path | str, path: Path | str) -> None:
+    """Write the levels of a folder or tar of wavs as one ``.npz`` file, whole or not at all.
+
+    change: uint8[frames, BANDS], level minus that of the frame before, modulo 256; frames: int32[n] per recording;
+    digit: uint8[n]; speaker: uint8[n] into speakers; index: int32[n]; speakers: their names.
+
+    Raises:
+        BadEventFile: as `Source.load` with this path.
+    """
+    found = _open(Path(recordings))
+    arrays: dict[str, NDArray[Any]] = {
+        "change": np.diff(found.levels, axis=0, prepend=np.zeros((1, BANDS), np.uint8)),
+        "frames": np.diff(found.offsets).astype(np.int32),
+        "digit": found.digit.astype(np.uint8),
+        "speaker": found.speaker.astype(np.uint8),
+        "index": found.index.astype(np.int32),
+        "speakers": np.array(found.speakers),
+    }
+    with atomic_path(Path(path)) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_LZMA) as archive:
+        for name, array in arrays.items():
+            info = zipfile.ZipInfo(f"{name}.npy")
+            info.compress_type = zipfile.ZIP_LZMA
+            with archive.open(info, "w") as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def _from_npz(path: Path) -> Levels:
+    arrays = read_arrays(path, _WANTED)
+    change, speakers = arrays["change"], tuple(str(name) for name in arrays["speakers"])
+    frames, digit, speaker, index = (arrays[k].astype(np.int64) for k in ("frames", "digit", "speaker", "index"))
+    bad = []
+    if change.dtype != np.uint8 or change.shape[1] != BANDS:
+        bad.append(f"change is {change.dtype}{list(change.shape)}, expected uint8[frames, {BANDS}]")
+    for name, values, least, most in (
+        ("frames", frames, 1, len(change)),
+        ("digit", digit, 0, 9),
+        ("speaker", speaker, 0, len(speakers) - 1),
+        ("index", index, 0, 999_999),
+    ):
+        if len(values) != len(frames) or not len(values):
+            bad.append(f"{name} has {len(values)} entries for {len(frames)} recordings")
+        elif values.min() < least or values.max() > most:
+            bad.append(f"{name} lies in {values.min()}..{values.max()}, allowed {least}..{most}")
+    if not bad and frames.sum() != len(change):
+        bad.append(f"recordings claim {frames.sum()} frames, the file holds {len(change)}")
+    if bad:
+        raise BadEventFile(f"{path}: not a file of spoken digits of the known layout", bad)
+    offsets = np.concatenate([[0], np.cumsum(frames)]).astype(np.int64)
+    return Levels(np.cumsum(change, axis=0, dtype=np.uint8), offsets, digit, speaker, index, speakers)
+
+
+def _open(path: Path) -> Levels:
+    if path.is_dir():
+        return _from_wavs(folder_files(path, (".wav",)), str(path))
+    return _from_npz(path) if path.suffix == ".npz" else _from_wavs(tar_files(path), str(path))
+
+
+def _split(found: Levels, split: str, unseen: str) -> NDArray[np.int64]:
+    """Indices of a split's recordings."""
+    if split == "all":
+        return np.arange(len(found.digit))
+    if unseen and split != "test":
+        present = [found.speakers[k] for k in np.unique(found.speaker)]
+        if unseen not in present:
+            raise BadConfig(f"digits: no recording of unseen = {unseen!r}. {did_you_mean(unseen, present)}")
+        return np.flatnonzero((found.speaker == found.speakers.index(unseen)) == (split == "valid"))
+    test = found.index < TEST_BELOW
+    if split == "test":
+        return np.flatnonzero(test)
+    return np.flatnonzero(~test & (side(found.index) == (split == "valid")))
+
+
+def speaker_group(name: str) -> int:
+    """The group of a speaker's recordings, the same in every file."""
+    return KNOWN.index(name) if name in KNOWN else len(KNOWN) + zlib.crc32(name.encode())
+
+
+def read(split: str, path: Path | None, **options: Any) -> EventSet:
+    """The reader behind `SOURCE`; options: `OPTIONS`."""
+    bad: list[str] = []
+    amounts: Any = {name: number(name, options[name], bad) for name in ("warp", "tempo", "tilt", "noise")}
+    seeds: Any = {name: int(number(name, options[name], bad, whole=True)) for name in ("seed", "epoch")}
+    bad += [f"tempo is {amounts['tempo']:g}, allowed 0..1"] if amounts["tempo"] > 1 else []
+    unseen = options["unseen"]
+    if not isinstance(unseen, str):
+        bad.append(f"unseen is the name of a speaker, or empty, got {unseen!r}")
+    elif unseen and split == "test":
+        bad.append(f"with unseen = {unseen!r} the unseen speaker is split 'valid'")
+    if bad:
+        raise BadConfig("digits cannot be loaded", bad)
+    found = _from_npz(verify(FILE, SHA256)) if path is None else _open(path)
+    found = found.of(_split(found, split, unseen))
+    voice = Voice(RANGE, **amounts, **seeds)
+    return _events(found, options["thresholds"], options["substeps"], voice)
+
+
+def _events(found: Levels, thresholds: Any, substeps: Any, voice: Voice) -> EventSet:
+    ids = (found.speaker * 1_000_000 + found.index) * 10 + found.digit
+    times, channels, counts, longest = [], [], [], 0
+    for first in range(0, len(ids), _CHUNK):
+        some = np.arange(first, min(first + _CHUNK, len(ids)))
+        offsets = found.offsets[first : some[-1] + 2]
+        levels = vary(found.levels[offsets[0] : offsets[-1]], offsets - offsets[0], ids[some], voice, round(TAIL / HOP))
+        longest = max(longest, levels.shape[1])
+        steps, channel, bounds = delta_modulate(levels, thresholds, substeps, np.zeros(BANDS))
+        times.append((steps * (HOP / substeps)).astype(np.float32))
+        channels.append(channel)
+        counts.append(np.diff(bounds))
+    groups = np.array([speaker_group(name) for name in found.speakers], np.int64)[found.speaker]
+    columns = (
+        np.concatenate([np.zeros(0, np.float32), *times]),
+        np.concatenate([np.zeros(0, np.int32), *channels]),
+        np.concatenate([[0], np.cumsum(np.concatenate([np.zeros(0, np.int64), *counts]))]).astype(np.int64),
+        found.digit,
+        groups,
+    )
+    for column in columns:
+        column.setflags(write=False)
+    width = np.atleast_1d(np.asarray(thresholds, np.float64)).shape[0] * BANDS * 2
+    return EventSet(*columns, (width,), max(longest, 1) * HOP, DIGITS, "digits")
+
+
+SOURCE = Source(
+    name="digits",
+    title="Spoken digits, four speakers, log-mel bands as ON/OFF events",
+    licence="CC BY-SA 4.0",
+    citation="Jackson et al., Free Spoken Digit Dataset, doi:10.5281/zenodo.1342401",
+    url="https://github.com/Jakobovski/free-spoken-digit-dataset",
+    shape=(2 * BANDS,),
+    classes=DIGITS,
+    dt=HOP,
+    steps=100,
+    reader=read,
+    options=OPTIONS,
+    embedded=True,
+)

@@ -1,0 +1,106 @@
+"""Spoken words as another voice might have said them: log-mel levels moved, stretched, tilted and noisy (neuro.jit)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuro.datasets.kernels import key_of, mix, uniform
+from neuro.jit import routine
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_CELL_COUNTER = np.uint64(1 << 41)
+_LOW16, _S16, _S32, _S48 = np.uint64(0xFFFF), np.uint64(16), np.uint64(32), np.uint64(48)
+SPREAD = math.sqrt(3.0) / 65536.0  # the sum of four uniform 16-bit numbers has standard deviation 65536 / sqrt(3)
+
+
+@routine
+def _vary(
+    levels: NDArray[np.uint8],
+    offsets: NDArray[np.int64],
+    ids: NDArray[np.int64],
+    amounts: NDArray[np.float64],
+    reach: float,
+    seed: np.uint64,
+    epoch: np.uint64,
+    out: NDArray[np.float64],
+) -> None:
+    """Recordings k, frames offsets[k]:offsets[k + 1] of levels, into out[k] [time, bands], 0 before; see `vary`."""
+    bands = levels.shape[1]
+    warp, tempo, tilt, noise = amounts[0], amounts[1], amounts[2], amounts[3]
+    middle = 0.5 * (bands - 1)
+    for k in range(out.shape[0]):
+        start, frames = offsets[k], offsets[k + 1] - offsets[k]
+        peak = np.uint8(0)
+        for i in range(start, start + frames):
+            for b in range(bands):
+                peak = max(peak, levels[i, b])
+        low = np.float64(peak) - reach
+        key = key_of(seed, epoch, np.uint64(ids[k]))
+        shift = warp * (2.0 * uniform(key, np.uint64(0)) - 1.0)
+        widen = warp * (uniform(key, np.uint64(1)) - 0.5)
+        slope = tilt * (2.0 * uniform(key, np.uint64(2)) - 1.0)
+        length = min(out.shape[1], max(1, round(frames * math.exp(tempo * (2.0 * uniform(key, np.uint64(3)) - 1.0)))))
+        pace = (frames - 1) / (length - 1) if length > 1 else 0.0
+        for i in range(length):
+            at = i * pace
+            before = min(np.int64(at), frames - 1)
+            after = min(before + 1, frames - 1)
+            part = at - before
+            for b in range(bands):
+                away = (b - middle) / middle
+                place = min(max(b + shift + widen * away, 0.0), bands - 1.0)
+                below = min(np.int64(place), bands - 1)
+                above = min(below + 1, bands - 1)
+                share = place - below
+                # silence ends at ``low``: what lies below it is nothing, not less than nothing
+                early = (1.0 - share) * max(levels[start + before, below] - low, 0.0)
+                early += share * max(levels[start + before, above] - low, 0.0)
+                late = (1.0 - share) * max(levels[start + after, below] - low, 0.0)
+                late += share * max(levels[start + after, above] - low, 0.0)
+                y = (1.0 - part) * early + part * late + slope * away
+                if noise > 0.0:
+                    r = mix(key + (_CELL_COUNTER + np.uint64(i * bands + b)) * _GOLDEN)
+                    four = (r & _LOW16) + ((r >> _S16) & _LOW16) + ((r >> _S32) & _LOW16) + (r >> _S48)
+                    y += noise * SPREAD * (np.float64(four) - 131070.0)
+                out[k, i, b] = max(y, 0.0)
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How words vary (`vary`); 0 leaves them as they are. reach: dB below a recording's loudest cell that count."""
+
+    reach: float
+    warp: float = 0.0
+    tempo: float = 0.0
+    tilt: float = 0.0
+    noise: float = 0.0
+    seed: int = 0
+    epoch: int = 0
+
+
+def vary(
+    levels: NDArray[np.uint8], offsets: NDArray[np.int64], ids: NDArray[np.int64], voice: Voice, tail: int
+) -> NDArray[np.float64]:
+    """Levels above ``reach`` dB below each recording's loudest cell, varied: float64[n, time, bands], dB, >= 0.
+
+    levels: uint8[frames, bands], dB above some floor; recording k holds frames offsets[k]:offsets[k + 1]. With U
+    uniform in [-1, 1), drawn once per recording from the hash of (seed, epoch, ids[k]), and b the band, a = (b -
+    middle) / middle in -1..1: band b reads band b + warp U + warp U a / 2 (linear between bands, ends held; another
+    vocal tract); the word lasts exp(tempo U) times as long (linear between frames); each cell gets tilt U a + noise N
+    dB, N the sum of four uniform numbers scaled to variance 1 and independent for each cell. Zero afterwards, for
+    ``tail`` frames at least.
+    """
+    amounts = np.array([voice.warp, voice.tempo, voice.tilt, voice.noise], np.float64)
+    lengths = np.diff(offsets)
+    most = math.ceil(int(lengths.max()) * math.exp(voice.tempo)) if len(lengths) else 0
+    out = np.zeros((len(ids), most + tail, levels.shape[1]))
+    given = (np.ascontiguousarray(levels)[:], np.ascontiguousarray(offsets)[:], np.ascontiguousarray(ids)[:])
+    for column in given:
+        column.setflags(write=False)
+    with np.errstate(over="ignore"):  # the hash wraps on purpose; numpy says so when jit is off
+        _vary(*given, amounts, float(voice.reach), np.uint64(voice.seed), np.uint64(voice.epoch), out)
+    return out
