@@ -135,7 +135,7 @@ _KINDS = {
 }
 
 
-def _kind(rule: Rule) -> tuple[int, float]:
+def surrogate_kind(rule: Rule) -> tuple[int, float]:
     """How the kernel gets the surrogate's derivative, and its steepness."""
     if not rule.spiking:
         return kernels.SILENT, 0.0
@@ -217,7 +217,7 @@ class _Scan(torch.autograd.Function):
         shape, v = (*words.shape[:2], -1), kept.reshape(*words.shape[:2], len(alpha))
         rule: Rule = ctx.rule
         one, n = v.new_ones(()).numpy()[()], v.shape[2]
-        kind, steepness = _kind(rule)
+        kind, steepness = surrogate_kind(rule)
         if kind == kernels.PRECOMPUTED:
             h = rule.surrogate.derivative(v - theta).contiguous()
         else:
