@@ -272,13 +272,19 @@ class Timing:
 
 
 def rounds(
-    jobs: Iterable[Job], *, count: int = 7, threads: int = 2, warm: int = 2, repeat: int | Mapping[str, int] = 1
+    jobs: Iterable[Job],
+    *,
+    count: int = 7,
+    threads: int = 2,
+    warm: int = 2,
+    repeat: int | Mapping[str, int] = 1,
+    check: bool = True,
 ) -> tuple[dict[str, Timing], dict[str, str]]:
     """Time jobs in turns.
 
     Args:
         count: rounds. warm: turns before the first that counts. repeat: calls in one turn, for all or by name; the
-            seconds are those of one call.
+            seconds are those of one call. check: ask each for its numbers, which `Timing.check` then holds.
 
     Returns:
         name -> Timing, and name -> why it was left out.
@@ -287,15 +293,23 @@ def rounds(
     left_out: dict[str, str] = {}
     with contextlib.ExitStack() as stack:
         workers = {}
-        for job in jobs:  # one after the other: compiling side by side would need the memory of all
+        for job in jobs:  # all import and build at once: no clock is running
             try:
-                worker = stack.enter_context(Worker(job, threads)).ready()
-                for _ in range(warm):
-                    worker.ask("go", 1)
-                times[job.name] = Timing([], [], worker.said, worker.ask("check"))
-                workers[job.name] = worker
+                workers[job.name] = stack.enter_context(Worker(job, threads))
             except PeerFailed as failure:
                 left_out[job.name] = str(failure)
+        for name, worker in workers.items():
+            try:
+                worker.ready()
+                times[name] = Timing([], [], worker.said, worker.ask("check") if check else {})
+            except PeerFailed as failure:
+                left_out[name] = str(failure)
+        for name, worker in workers.items():
+            try:
+                for _ in range(warm if name not in left_out else 0):
+                    worker.ask("go", 1)
+            except PeerFailed as failure:
+                left_out[name] = str(failure)
         for _ in range(count):
             for name, worker in workers.items():
                 if name not in left_out:
