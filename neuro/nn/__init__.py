@@ -3,8 +3,10 @@
 Tensors are [time, batch, ...] throughout. Spike functions: `neuro.nn.surrogate`.
 """
 
+from neuro.nn import recurrent_join as recurrent_join
 from neuro.nn.bridge import to_module, to_network
 from neuro.nn.delay import Delay, DelayedLinear, Taps
+from neuro.nn.delay_linear import DelayLinear
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Recurrent, decays
 from neuro.nn.masked import MaskedLinear
 from neuro.nn.network import SpikingNetwork
@@ -19,6 +21,7 @@ __all__ = [
     "CubaLI",
     "CubaLIF",
     "Delay",
+    "DelayLinear",
     "DelayedLinear",
     "Dropout",
     "MaskedLinear",

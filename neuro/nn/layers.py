@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from neuro import discretise
 from neuro.errors import NetworkError
 from neuro.ir import RESETS
-from neuro.nn import fused
+from neuro.nn import fused, recurrent
 from neuro.nn.joined import Carry
 from neuro.nn.neurons import NeuronParams, State, li_step, lif_step, reset_membrane, rest
 from neuro.nn.surrogate import AnySurrogate, SpikeFunction
@@ -139,11 +139,18 @@ class Neuron(Temporal):
         return NeuronParams(**values, reset=self.reset, detach=self.detach)
 
     def run(
-        self, current: Tensor, weight: Tensor | None = None, *, carry: Carry | None = None, membrane: bool = True
+        self,
+        current: Tensor,
+        weight: Tensor | None = None,
+        *,
+        entering: tuple[Tensor, Tensor | None] | None = None,
+        carry: Carry | None = None,
+        membrane: bool = True,
     ) -> tuple[Tensor, Any]:
         """(spikes, v before the reset) for currents [time, batch, ...]; the arguments are those of `fused.run`.
 
-        On a grid currents and weight come in weight integers; v is in reals either way.
+        weight, entering: of neurons that listen to themselves, and (weight, bias) of a Linear in front of those, see
+        `recurrent.run`. On a grid currents and weight come in weight integers; v is in reals either way.
         """
         grid = None if self.grid is None else self.grid()
         values = {n: self.value(n) for n in COEFFICIENTS}
@@ -151,7 +158,10 @@ class Neuron(Temporal):
             current, weight = current * grid.unit, None if weight is None else weight * grid.unit
             values, grid = {n: self.settled(n) for n in COEFFICIENTS}, None
         rule = fused.Rule(self.surrogate, self.reset, self.detach, self.spiking, grid)
-        return fused.run(current, rule, weight=weight, carry=carry, membrane=membrane, **values)
+        if weight is None:
+            return fused.run(current, rule, carry=carry, membrane=membrane, **values)
+        w_in, bias = entering or (None, None)
+        return recurrent.run(current, rule, weight, w_in=w_in, bias=bias, carry=carry, membrane=membrane, **values)
 
     def with_membrane(self, current: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(output, v after the reset), both [time, batch, ...]; v is what a membrane readout sees."""
@@ -273,8 +283,12 @@ class Recurrent(Temporal):
         self.recurrent = nn.Linear(n, n, bias=False)
 
     def forward(self, current: Tensor) -> Tensor:
-        """Spikes [time, batch, n]."""
-        return self.neuron.run(current, weights(self.recurrent)[0])[0]
+        """`Spikes` [time, batch, n]."""
+        return self.neuron.run(current, weights(self.recurrent)[0], membrane=False)[0]
+
+    def resume(self, x: Tensor, carry: Carry) -> Tensor:
+        """`forward` from the state in ``carry``, one as `step` returns it, which it replaces."""
+        return self.neuron.run(x, weights(self.recurrent)[0], carry=carry, membrane=False)[0]
 
     def with_membrane(self, current: Tensor) -> tuple[Tensor, Tensor]:
         """(spikes, v after the reset), both [time, batch, n]."""
