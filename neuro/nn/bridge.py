@@ -21,6 +21,7 @@ from neuro import discretise, ir
 from neuro.errors import ConversionError, NetworkError, UnsupportedLayer
 from neuro.ir import Array, Edge, Network, Node, Shape
 from neuro.nn.delay import Delay, DelayedLinear, Taps
+from neuro.nn.delay_linear import DelayLinear
 from neuro.nn.grid import GridLayer
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Recurrent
 from neuro.nn.masked import MaskedLinear
@@ -123,7 +124,9 @@ def _without_vanishing(net: SpikingNetwork, draft: _Draft) -> list[Edge]:
             before = [s for s, d in edges if d == name]
             behind = [d for s, d in edges if s in before]
             weighted = [
-                s for s in before if s != INPUT and isinstance(net.layer(s), (nn.Linear, nn.Conv2d, DelayedLinear))
+                s
+                for s in before
+                if s != INPUT and isinstance(net.layer(s), (nn.Linear, nn.Conv2d, DelayedLinear, DelayLinear))
             ]
             if len(before) != 1 or behind != [name] or not weighted or before[0] in draft.norms:
                 draft.bad.append(f"'{name}' ({type(layer).__name__}) must directly follow one Linear or Conv2d alone")
@@ -167,6 +170,13 @@ def _linear(draft: _Draft, name: str, layer: nn.Linear | DelayedLinear) -> None:
     weight, bias = _folded(draft, name, *_real(layer))
     steps = layer.get_buffer("delay_steps").numpy() if isinstance(layer, DelayedLinear) else None
     draft.nodes[name] = ir.Linear(weight, steps) if bias is None else ir.Affine(weight, steps, bias=bias)
+
+
+def _delay_linear(draft: _Draft, name: str, layer: DelayLinear) -> None:
+    steps = layer.steps()
+    if not torch.equal(steps, steps.round()):
+        raise ConversionError("a Network's delays are whole steps; set rounding=True, or put layer.rounded() here")
+    _linear(draft, name, layer.rounded())
 
 
 def _conv(draft: _Draft, name: str, layer: nn.Conv2d) -> None:
@@ -263,6 +273,7 @@ _NODE: dict[type[Neuron], Callable[..., Node]] = {LIF: ir.LIF, LI: ir.LI, CubaLI
 _EXPORT: dict[type[nn.Module], Callable[[_Draft, str, Any], None]] = {
     nn.Linear: _linear,
     DelayedLinear: _linear,
+    DelayLinear: _delay_linear,
     nn.Conv2d: _conv,
     nn.AvgPool2d: _torch_avg_pool,
     AvgPool2d: _pool,

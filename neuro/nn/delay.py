@@ -12,7 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuro.errors import NetworkError
-from neuro.nn.layers import Temporal
+from neuro.nn.delay_events import late
+from neuro.nn.joined import Carry
+from neuro.nn.layers import Temporal, weights
+from neuro.nn.spikes import Spikes
 
 
 class Delay(Temporal):
@@ -25,10 +28,12 @@ class Delay(Temporal):
     def forward(self, x: Tensor) -> Tensor:
         return _shift(x, self.get_buffer("steps"))
 
+    def resume(self, x: Tensor, carry: Carry) -> Tensor:
+        return _after(self, x, carry, int(self.get_buffer("steps").max()))
+
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        past = [] if state is None else state
         steps = self.get_buffer("steps").expand(x.shape[1:])
-        past = [x, *past[: int(steps.max())]]
+        past = remembered(x, state, int(steps.max()))
         y = torch.zeros_like(x)
         for d, then in enumerate(past):
             y = torch.where(steps == d, then, y)
@@ -52,16 +57,19 @@ class Taps(Temporal):
         late = [min(d, len(x)) for d in steps]  # beyond the end of the sample nothing arrives
         return torch.cat([functional.pad(x[: len(x) - d], (0, 0, 0, 0, d, 0)) for d in late], -1)
 
+    def resume(self, x: Tensor, carry: Carry) -> Tensor:
+        return _after(self, x, carry, int(self.get_buffer("steps").max()))
+
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         steps = self.get_buffer("steps").tolist()
-        past = [x, *([] if state is None else state)][: max(steps) + 1]
+        past = remembered(x, state, max(steps))
         return torch.cat([past[d] if d < len(past) else torch.zeros_like(x) for d in steps], -1), past
 
 
 class DelayedLinear(Temporal):
     """y[t, o] = sum_i weight[o, i] x[t - delay_steps[o, i], i] + bias[o]: a delay per synapse.
 
-    Runs one matrix product per distinct delay, over the inputs that have it.
+    Runs by events where there are few, else one matrix product per distinct delay (`neuro.nn.delay_events`).
 
     Args:
         delay_steps: int[out, in], each >= 0.
@@ -81,28 +89,49 @@ class DelayedLinear(Temporal):
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))  # as torch.nn.Linear
 
     def forward(self, x: Tensor) -> Tensor:
-        return delayed(x, self.get_buffer("delay_steps"), self.weight, self.bias)
+        return delayed(x, self.get_buffer("delay_steps"), *weights(self))
+
+    def resume(self, x: Tensor, carry: Carry) -> Tensor:
+        steps, past = self.get_buffer("delay_steps"), carry.value
+        carry.value = kept(past, x, int(steps.max()))
+        return delayed(x, steps, *weights(self), past)
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-        past = [] if state is None else state
         steps = self.get_buffer("delay_steps")
-        past = [x, *past[: int(steps.max())]]
+        past = remembered(x, state, int(steps.max()))
         y = x.new_zeros((x.shape[0], steps.shape[0]))
         for d, then in enumerate(past):
             y = y + functional.linear(then, torch.where(steps == d, self.weight, 0.0))
         return (y if self.bias is None else y + self.bias), past
 
 
-def delayed(x: Tensor, steps: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The equation of `DelayedLinear`. x: [time, batch, in]; steps, weight: [out, in]."""
-    y = x.new_zeros((*x.shape[:2], steps.shape[0]))
-    for d in torch.unique(steps).tolist():
-        if d >= x.shape[0]:
-            continue  # arrives after the sample has ended
-        columns = (steps == d).any(0).nonzero()[:, 0]
-        part = torch.where(steps[:, columns] == d, weight[:, columns], 0.0)
-        y = y + functional.pad(functional.linear(x[: x.shape[0] - d][..., columns], part), (0, 0, 0, 0, d, 0))
+def delayed(x: Tensor, steps: Tensor, weight: Tensor, bias: Tensor | None, past: Tensor | None = None) -> Tensor:
+    """The equation of `DelayedLinear`. x: [time, batch, in]; steps, weight: [out, in]; past: what came before x."""
+    y = late(x, weight, steps, 0 if steps.is_meta else int(steps.max()), past)
     return y if bias is None else y + bias
+
+
+def remembered(x: Tensor, past: list[Tensor] | None, longest: int) -> list[Tensor]:
+    """[x, what came one step ago, ...], at most ``longest`` steps back."""
+    return [x, *([] if past is None else past)[:longest]]
+
+
+def kept(past: Tensor | None, x: Tensor, steps: int) -> Tensor:
+    """The last steps of past and x, without history, for the next piece of a long sample."""
+    if isinstance(x, Spikes) and (past is None or isinstance(past, Spikes)):
+        words = x.words if past is None else np.concatenate([past.words, x.words])
+        batch = x.shape[1]
+        words = words[max(0, len(words) - steps * batch) :].copy()
+        return Spikes(words, (len(words) // batch, *x.shape[1:]), x.dtype)
+    whole = torch.cat([part.detach().clone() for part in (past, x) if part is not None])
+    return whole[max(0, len(whole) - steps) :].clone()
+
+
+def _after(layer: Temporal, x: Tensor, carry: Carry, steps: int) -> Tensor:
+    """``layer`` over x, with what came before it in front."""
+    past = carry.value
+    carry.value = kept(past, x, steps)
+    return layer(x) if past is None else layer(torch.cat([past.clone(), x.clone()]))[len(past) :]  # type: ignore[no-any-return]
 
 
 def _steps(values: Any) -> Tensor:
