@@ -237,8 +237,6 @@ def _events(found: Levels, thresholds: Any, substeps: Any, voice: Voice) -> Even
         found.digit,
         groups,
     )
-    for column in columns:
-        column.setflags(write=False)
     width = np.atleast_1d(np.asarray(thresholds, np.float64)).shape[0] * BANDS * 2
     return EventSet(*columns, (width,), max(longest, 1) * HOP, DIGITS, "digits")
 

@@ -8,11 +8,14 @@ its place there, or the number of threads.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuro.jit import routine
+
+A = NDArray[Any]
 
 # Parameters of one recording, in this order in a row of float64[N_PARAMETERS]
 TIME_SCALE, TIME_SHIFT, TIME_JITTER, DROP, BLANK_FROM, BLANK_TO = 0, 1, 2, 3, 4, 5
@@ -45,6 +48,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _M1, _M2 = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
 _S30, _S27, _S31, _S11, _S16, _S32, _S48 = (np.uint64(n) for n in (30, 27, 31, 11, 16, 32, 48))
 _LOW16 = np.uint64(0xFFFF)
+_ONE, _S6, _LOW6 = np.uint64(1), np.uint64(6), np.uint64(63)
 _ULP = 1.0 + 2.0**-23  # as neuro.events.step_of: a float32 on the border of two steps belongs to the later
 _FIELD_COUNTER = np.uint64(1 << 40)  # draws of the elastic field
 _EVENT_COUNTER = np.uint64(1 << 41)  # draws of single events
@@ -159,118 +163,221 @@ def elastic_field(
 
 
 @routine
-def _move(
-    time: float, channel: np.int64, random: np.uint64, p: NDArray[np.float64], field: NDArray[np.float64], planar: bool
-) -> tuple[np.float32, np.int64]:
-    """(new time, new channel) of one event; channel -1 when it is dropped or leaves the grid.
+def places(planar: bool, height: int, width: int, xs: A, ys: A, plane: A) -> None:
+    """Where each channel lies: its centre about the sensor's, in pixels, and the first channel of its plane.
 
-    random: 64 bits, 16 each for drop, time, x and y.
+    On a line xs is the middle of the channel, counted from the start, and the others are not used."""
+    for channel in range(xs.size):
+        if planar:
+            column, rest = channel % width, channel // width
+            row = rest % height
+            xs[channel] = column + 0.5 - 0.5 * width
+            ys[channel] = row + 0.5 - 0.5 * height
+            plane[channel] = channel - row * width - column
+        else:
+            xs[channel] = channel + 0.5
+
+
+@routine
+def _moved(
+    times: A, channels: A, key: np.uint64, p: A, xs: A, ys: A, plane: A, field: A, planar: bool, t_out: A, x_out: A
+) -> None:
+    """New time and channel of each event of a recording; channel -1 when it is dropped or leaves the grid.
+
+    Each takes 64 bits from the hash of its number, 16 each for drop, time, x and y. field: float64[2, height, width].
     """
-    gone = (np.float32(-1.0), np.int64(-1))
-    if np.float64(random & _LOW16) < p[DROP] * 65536.0 or (p[BLANK_FROM] <= time < p[BLANK_TO]):
-        return gone
-    jitter = (np.float64((random >> _S16) & _LOW16) + 0.5) * 2.0**-15 - 1.0  # in (-1, 1)
-    t = np.float32(time * p[TIME_SCALE] + p[TIME_SHIFT] + p[TIME_JITTER] * jitter)
-    if t < 0.0:
-        return gone
-    jitter = (np.float64((random >> _S32) & _LOW16) + 0.5) * 2.0**-15 - 1.0
     _, height, width = field.shape
-    if planar:
-        column, rest = channel % width, channel // width
-        row = rest % height
-        x = column + 0.5 - 0.5 * width
-        y = row + 0.5 - 0.5 * height
-        if p[ELASTIC] > 0.0:
-            x += field[0, row, column]
-            y += field[1, row, column]
-        jitter_y = (np.float64(random >> _S48) + 0.5) * 2.0**-15 - 1.0
-        column_new = math.floor(p[XX] * x + p[XY] * y + p[DX] + p[PIXEL_JITTER] * jitter)
-        row_new = math.floor(p[YX] * x + p[YY] * y + p[DY] + p[PIXEL_JITTER] * jitter_y)
-        if column_new < 0 or column_new >= width or row_new < 0 or row_new >= height:
-            return gone
-        return t, np.int64((rest // height * height + np.int64(row_new)) * width + np.int64(column_new))
-    channel_new = math.floor(channel + 0.5 + p[CHANNEL_SHIFT] + p[CHANNEL_JITTER] * jitter)
-    if channel_new < 0 or channel_new >= width:
-        return gone
-    return t, np.int64(channel_new)
+    across, down = field[0].ravel(), field[1].ravel()
+    xx, xy, yx, yy, dx, dy = p[XX], p[XY], p[YX], p[YY], p[DX], p[DY]
+    pixel_jitter, channel_shift, channel_jitter = p[PIXEL_JITTER], p[CHANNEL_SHIFT], p[CHANNEL_JITTER]
+    time_scale, time_shift, time_jitter = p[TIME_SCALE], p[TIME_SHIFT], p[TIME_JITTER]
+    drop, blank_from, blank_to = p[DROP] * 65536.0, p[BLANK_FROM], p[BLANK_TO]
+    elastic = p[ELASTIC] > 0.0
+    for i in range(np.uint64(times.size)):
+        random = mix(key + (_EVENT_COUNTER + i) * _GOLDEN)
+        time, channel = np.float64(times[i]), np.uint64(channels[i])
+        jitter = (np.float64((random >> _S16) & _LOW16) + 0.5) * 2.0**-15 - 1.0  # in (-1, 1)
+        t = np.float32(time * time_scale + time_shift + time_jitter * jitter)
+        kept = (np.float64(random & _LOW16) >= drop) & ((time < blank_from) | (time >= blank_to)) & (t >= 0.0)
+        jitter = (np.float64((random >> _S32) & _LOW16) + 0.5) * 2.0**-15 - 1.0
+        if planar:
+            x, y, first = xs[channel], ys[channel], plane[channel]
+            if elastic:
+                pixel = channel - np.uint64(first)
+                x += across[pixel]
+                y += down[pixel]
+            jitter_y = (np.float64(random >> _S48) + 0.5) * 2.0**-15 - 1.0
+            column = math.floor(xx * x + xy * y + dx + pixel_jitter * jitter)
+            row = math.floor(yx * x + yy * y + dy + pixel_jitter * jitter_y)
+            kept &= (column >= 0) & (column < width) & (row >= 0) & (row < height)
+            new = first + np.int64(row) * width + np.int64(column)
+        else:
+            column = math.floor(xs[channel] + channel_shift + channel_jitter * jitter)
+            kept &= (column >= 0) & (column < width)
+            new = np.int64(column)
+        t_out[i] = t
+        x_out[i] = np.int32(new) if kept else np.int32(-1)
+
+
+@routine
+def _each(
+    times: A,
+    channels: A,
+    recording: int,
+    offsets: A,
+    amounts: A,
+    duration: float,
+    seed: np.uint64,
+    epoch: np.uint64,
+    xs: A,
+    ys: A,
+    plane: A,
+    field: A,
+    planar: bool,
+    p: A,
+    t_out: A,
+    x_out: A,
+) -> None:
+    """`_moved` for one recording, with its own draw."""
+    start, stop = offsets[recording], offsets[recording + 1]
+    key = key_of(seed, epoch, np.uint64(recording))
+    draw(key, amounts, duration, field.shape[1], field.shape[2], p)
+    if p[ELASTIC] > 0.0:
+        elastic_field(key, p[ELASTIC], amounts[13], field.shape[1], field.shape[2], field)
+    _moved(times[start:stop], channels[start:stop], key, p, xs, ys, plane, field, planar, t_out, x_out)
+
+
+@routine
+def _count(times: A, channels: A, dt: float, column: int, high: int, dense: A) -> None:
+    """Adds events to dense uint8[steps, batch, n], up to ``high``; channel -1 is nobody."""
+    steps = dense.shape[0]
+    for i in range(times.size):
+        step = math.floor(np.float64(times[i]) * _ULP / dt)
+        if step < steps and channels[i] >= 0:
+            s, k = np.int64(step), np.int64(channels[i])
+            if dense[s, column, k] < high:
+                dense[s, column, k] += 1
+
+
+@routine
+def _mark(times: A, channels: A, dt: float, steps: int, batch: int, column: int, words: A) -> None:
+    """Sets the bits of events in words uint64[steps * batch, ceil(n / 64)]; channel -1 is nobody."""
+    for i in range(times.size):
+        step = math.floor(np.float64(times[i]) * _ULP / dt)
+        if step < steps and channels[i] >= 0:
+            k = np.uint64(channels[i])
+            words[np.uint64(np.int64(step) * batch + column), k >> _S6] |= _ONE << (k & _LOW6)
 
 
 @routine
 def fill(
-    times: NDArray[np.float32],
-    channels: NDArray[np.int32],
-    offsets: NDArray[np.int64],
-    indices: NDArray[np.int64],
+    times: A,
+    channels: A,
+    offsets: A,
+    indices: A,
     first: int,
     last: int,
     dt: float,
-    amounts: NDArray[np.float64],
+    amounts: A,
     active: bool,
     planar: bool,
-    height: int,
-    width: int,
+    shape: A,
     duration: float,
     seed: np.uint64,
     epoch: np.uint64,
+    xs: A,
+    ys: A,
+    plane: A,
     high: int,
-    dense: NDArray[np.uint8],
+    steps: int,
+    dense: A,
+    words: A,
 ) -> None:
-    """Bin recordings indices[first:last] into dense uint8[steps, batch, channels], zero before, augmented if active.
+    """Bin recordings indices[first:last], augmented if active. shape: height, width.
 
-    Events of a step and channel are counted up to ``high``, 1..255."""
-    steps = dense.shape[0]
+    Into dense uint8[steps, batch, n], zero before, counted up to ``high`` in 1..255; or, where high is 0, as bits
+    into words uint64[steps * batch, ceil(n / 64)], zero before. The other of the two is empty.
+    """
     p = np.zeros(N_PARAMETERS, np.float64)
-    field = np.zeros((2, height, width), np.float64)
+    field = np.zeros((2, shape[0], shape[1]), np.float64)
+    longest = np.int64(0)
     for column in range(first, last):
-        start, stop = offsets[indices[column]], offsets[indices[column] + 1]
-        if not active:
-            for i in range(start, stop):
-                step = math.floor(np.float64(times[i]) * _ULP / dt)
-                if step < steps and dense[np.int64(step), column, channels[i]] < high:
-                    dense[np.int64(step), column, channels[i]] += 1
-            continue
-        key = key_of(seed, epoch, np.uint64(indices[column]))
-        draw(key, amounts, duration, height, width, p)
-        if p[ELASTIC] > 0.0:
-            elastic_field(key, p[ELASTIC], amounts[13], height, width, field)
-        for i in range(start, stop):
-            random = mix(key + (_EVENT_COUNTER + np.uint64(i - start)) * _GOLDEN)
-            t, channel = _move(np.float64(times[i]), np.int64(channels[i]), random, p, field, planar)
-            if channel >= 0:
-                step = math.floor(np.float64(t) * _ULP / dt)
-                if step < steps and dense[np.int64(step), column, channel] < high:
-                    dense[np.int64(step), column, channel] += 1
+        longest = max(longest, offsets[indices[column] + 1] - offsets[indices[column]])
+    room = longest if active else 0
+    t_room, x_room = np.empty(room, np.float32), np.empty(room, np.int32)
+    for column in range(first, last):
+        recording = indices[column]
+        start, stop = offsets[recording], offsets[recording + 1]
+        if active:
+            t, x = t_room[: stop - start], x_room[: stop - start]
+            _each(
+                times,
+                channels,
+                recording,
+                offsets,
+                amounts,
+                duration,
+                seed,
+                epoch,
+                xs,
+                ys,
+                plane,
+                field,
+                planar,
+                p,
+                t,
+                x,
+            )
+            if high:
+                _count(t, x, dt, column, high, dense)
+            else:
+                _mark(t, x, dt, steps, indices.size, column, words)
+        elif high:
+            _count(times[start:stop], channels[start:stop], dt, column, high, dense)
+        else:
+            _mark(times[start:stop], channels[start:stop], dt, steps, indices.size, column, words)
 
 
 @routine
 def move_all(
-    times: NDArray[np.float32],
-    channels: NDArray[np.int32],
-    offsets: NDArray[np.int64],
-    indices: NDArray[np.int64],
-    amounts: NDArray[np.float64],
+    times: A,
+    channels: A,
+    offsets: A,
+    indices: A,
+    amounts: A,
     planar: bool,
-    height: int,
-    width: int,
+    shape: A,
     duration: float,
     seed: np.uint64,
     epoch: np.uint64,
-    times_out: NDArray[np.float32],
-    channels_out: NDArray[np.int32],
+    xs: A,
+    ys: A,
+    plane: A,
+    times_out: A,
+    channels_out: A,
 ) -> None:
     """The augmented events of recordings ``indices`` one after another; channel -1 where one is gone."""
     p = np.zeros(N_PARAMETERS, np.float64)
-    field = np.zeros((2, height, width), np.float64)
+    field = np.zeros((2, shape[0], shape[1]), np.float64)
     at = np.int64(0)
     for index in indices:
-        key = key_of(seed, epoch, np.uint64(index))
-        draw(key, amounts, duration, height, width, p)
-        if p[ELASTIC] > 0.0:
-            elastic_field(key, p[ELASTIC], amounts[13], height, width, field)
-        start = offsets[index]
-        for i in range(start, offsets[index + 1]):
-            random = mix(key + (_EVENT_COUNTER + np.uint64(i - start)) * _GOLDEN)
-            t, channel = _move(np.float64(times[i]), np.int64(channels[i]), random, p, field, planar)
-            times_out[at] = t
-            channels_out[at] = channel
-            at += 1
+        end = at + offsets[index + 1] - offsets[index]
+        _each(
+            times,
+            channels,
+            index,
+            offsets,
+            amounts,
+            duration,
+            seed,
+            epoch,
+            xs,
+            ys,
+            plane,
+            field,
+            planar,
+            p,
+            times_out[at:end],
+            channels_out[at:end],
+        )
+        at = end

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from neuro.datasets.transforms import Augment, batch
+from neuro.datasets.transforms import Augment, batch, packed
 from neuro.errors import BadConfig
 from neuro.events import EventSet
 from neuro.extend import require
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 Item = TypeVar("Item")
+AHEAD = 2  # batches that wait for the caller: one that took long is made up for
 
 
 def order(n: int, shuffle: bool, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -57,12 +58,59 @@ def arrays(
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     """(uint8[steps, batch, *shape], labels int64[batch]) for one epoch, from batch number ``start`` on.
 
-    prefetch: make the next batch in a background thread while the caller works on this one; the
+    prefetch: make the next batches in a background thread while the caller works on this one; the
     batches are the same. high: events of a step and channel are counted up to this.
 
     Raises:
         BadConfig: sizes that cannot be; otherwise as `neuro.datasets.transforms.batch`.
     """
+
+    def make(chosen: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return batch(event_set, chosen, dt, steps, augment, seed=seed, epoch=epoch, threads=threads, high=high)
+
+    return _epoch(make, event_set, batch_size, dt, shuffle, seed, epoch, drop_last, start, prefetch)
+
+
+def words(
+    event_set: EventSet,
+    batch_size: int,
+    dt: float,
+    steps: int,
+    *,
+    shuffle: bool = True,
+    seed: int = 0,
+    epoch: int = 0,
+    augment: Augment | None = None,
+    drop_last: bool = False,
+    start: int = 0,
+    prefetch: bool = False,
+    threads: int = 1,
+) -> Iterator[tuple[NDArray[np.uint64], NDArray[np.int64]]]:
+    """`arrays` with high = 1 as bits, (uint64[steps * batch, ceil(n / 64)], labels int64[batch]); see
+    `neuro.datasets.transforms.packed`.
+
+    Raises:
+        BadConfig: as `arrays`.
+    """
+
+    def make(chosen: NDArray[np.int64]) -> NDArray[np.uint64]:
+        return packed(event_set, chosen, dt, steps, augment, seed=seed, epoch=epoch, threads=threads)
+
+    return _epoch(make, event_set, batch_size, dt, shuffle, seed, epoch, drop_last, start, prefetch)
+
+
+def _epoch(
+    make: Callable[[NDArray[np.int64]], Item],
+    event_set: EventSet,
+    batch_size: int,
+    dt: float,
+    shuffle: bool,
+    seed: int,
+    epoch: int,
+    drop_last: bool,
+    start: int,
+    prefetch: bool,
+) -> Iterator[tuple[Item, NDArray[np.int64]]]:
     if not isinstance(batch_size, (int, np.integer)) or isinstance(batch_size, bool) or batch_size < 1 or start < 0:
         raise BadConfig(f"batch_size must be 1 or more and start not negative, got {batch_size!r} and {start!r}")
     if min(seed, epoch) < 0 or not math.isfinite(dt):
@@ -70,12 +118,11 @@ def arrays(
     sequence = order(len(event_set), shuffle, seed, epoch)
     numbers = range(start, batch_count(len(event_set), batch_size, drop_last))
 
-    def make(number: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    def one(number: int) -> tuple[Item, NDArray[np.int64]]:
         chosen = sequence[number * batch_size : (number + 1) * batch_size]
-        dense = batch(event_set, chosen, dt, steps, augment, seed=seed, epoch=epoch, threads=threads, high=high)
-        return dense, event_set.labels[chosen]
+        return make(chosen), event_set.labels[chosen]
 
-    return _ahead(make, numbers) if prefetch else map(make, numbers)
+    return _ahead(one, numbers) if prefetch else map(one, numbers)
 
 
 def batches(
@@ -119,8 +166,8 @@ def batches(
 
 
 def _ahead(make: Callable[[int], Item], numbers: range) -> Iterator[Item]:
-    """make(number) for all numbers, one ahead in a thread that ends with the iterator."""
-    ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(maxsize=1)
+    """make(number) for all numbers, AHEAD of the caller in a thread that ends with the iterator."""
+    ready: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(maxsize=AHEAD)
     stop = threading.Event()
 
     def put(item: tuple[Item | None, BaseException | None]) -> bool:

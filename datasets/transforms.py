@@ -1,4 +1,4 @@
-"""Event augmentation and fast binning: `Augment`, `batch`, `augmented`, `stabilise`.
+"""Event augmentation and fast binning: `Augment`, `batch`, `packed`, `augmented`, `stabilise`.
 
 Deterministic given (seed, epoch, index of the recording), vectorised over events, one pass from
 recorded events to the dense batch of a training step.
@@ -93,6 +93,7 @@ class Augment:
 assert tuple(f.name for f in fields(Augment)) == kernels.FIELDS
 
 NOTHING = Augment()
+EVENTS_PER_THREAD = 1 << 18  # some 3 ms of work; less is not worth a thread
 
 
 def _prepared(event_set: EventSet, augment: Augment) -> tuple[NDArray[np.float64], bool, int, int]:
@@ -158,38 +159,99 @@ def batch(
         BadConfig: dt, steps, seed, high or an index that cannot be; an augmentation the shape has no place
             for; a result beyond `MAX_DENSE_BYTES`.
     """
-    chosen = _chosen(event_set, indices)
-    n = math.prod(event_set.shape)
-    if not isinstance(steps, (int, np.integer)) or not 0 < steps <= LARGEST or not (math.isfinite(dt) and dt > 0):
-        raise BadConfig(f"steps and dt must be positive, got {steps!r} and {dt!r}")
     if not isinstance(high, (int, np.integer)) or not 1 <= high <= LARGEST_COUNT:
         raise BadConfig(f"high must lie in 1..{LARGEST_COUNT}, got {high!r}")
-    if steps * len(chosen) * n > MAX_DENSE_BYTES:
+    chosen = _grid(event_set, indices, dt, steps, math.prod(event_set.shape))
+    dense = np.zeros((steps, len(chosen), math.prod(event_set.shape)), np.uint8)
+    _fill(
+        event_set, chosen, dt, int(steps), augment, seed, epoch, threads, int(high), dense, np.zeros((0, 0), np.uint64)
+    )
+    return dense.reshape(steps, len(chosen), *event_set.shape)
+
+
+def packed(
+    event_set: EventSet,
+    indices: Sequence[int] | NDArray[np.int64],
+    dt: float,
+    steps: int,
+    augment: Augment | None = None,
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+    threads: int = 1,
+) -> NDArray[np.uint64]:
+    """`batch` with high = 1 as bits: uint64[steps * batch, ceil(n / 64)], an eighth of the bytes.
+
+    Row step * batch + b; channel k (row-major in shape) is bit k % 64 of word k // 64, bits beyond the last are 0.
+
+    Raises:
+        BadConfig: as `batch`.
+    """
+    width = -(-math.prod(event_set.shape) // 64)
+    chosen = _grid(event_set, indices, dt, steps, 8 * width)
+    words = np.zeros((steps * len(chosen), width), np.uint64)
+    _fill(event_set, chosen, dt, int(steps), augment, seed, epoch, threads, 0, np.zeros((0, 0, 0), np.uint8), words)
+    return words
+
+
+def _grid(event_set: EventSet, indices: ArrayLike, dt: float, steps: int, row_bytes: int) -> NDArray[np.int64]:
+    chosen = _chosen(event_set, indices)
+    if not isinstance(steps, (int, np.integer)) or not 0 < steps <= LARGEST or not (math.isfinite(dt) and dt > 0):
+        raise BadConfig(f"steps and dt must be positive, got {steps!r} and {dt!r}")
+    if steps * len(chosen) * row_bytes > MAX_DENSE_BYTES:
         raise BadConfig(
-            f"{steps} steps x {len(chosen)} recordings x {n} channels is more than {MAX_DENSE_BYTES} bytes. "
+            f"{steps} steps x {len(chosen)} recordings x {row_bytes} bytes is more than {MAX_DENSE_BYTES} bytes. "
             "Take smaller batches or a longer dt."
         )
+    return chosen
+
+
+def _fill(
+    event_set: EventSet,
+    chosen: NDArray[np.int64],
+    dt: float,
+    steps: int,
+    augment: Augment | None,
+    seed: int,
+    epoch: int,
+    threads: int,
+    high: int,
+    dense: NDArray[np.uint8],
+    words: NDArray[np.uint64],
+) -> None:
+    """`kernels.fill` over as many threads as the events are worth."""
     change = augment or NOTHING
-    amounts, planar, height, width = _prepared(event_set, change)
-    dense = np.zeros((steps, len(chosen), n), np.uint8)
+    amounts, planar, *shape = _prepared(event_set, change)
     seed_, epoch_ = _seed("seed", seed), _seed("epoch", epoch)
     times, channels, offsets, chosen = _columns(event_set, chosen)
     active, duration = change.active(), float(event_set.duration)
-    cuts = np.linspace(0, len(chosen), max(1, min(threads, len(chosen))) + 1).astype(int)
+    where = _places(event_set, planar, shape, active)
+    events = int((offsets[chosen + 1] - offsets[chosen]).sum())
+    parts = max(1, min(threads, len(chosen), events // EVENTS_PER_THREAD))
+    cuts = np.linspace(0, len(chosen), parts + 1).astype(int).tolist()
 
     def work(first: int, last: int) -> None:
         with np.errstate(over="ignore"):  # the hash wraps on purpose; numpy says so when jit is off
             kernels.fill(
-                times, channels, offsets, chosen, first, last, float(dt),
-                amounts, active, planar, height, width, duration, seed_, epoch_, int(high), dense,
-            )
+                times, channels, offsets, chosen, first, last, float(dt), amounts, active, planar, np.array(shape),
+                duration, seed_, epoch_, *where, high, steps, dense, words,
+            )  # fmt: skip
 
-    if len(cuts) == 2:
+    if parts == 1:
         work(0, len(chosen))
     else:
-        with ThreadPoolExecutor(len(cuts) - 1) as pool:
-            list(pool.map(work, cuts[:-1].tolist(), cuts[1:].tolist()))
-    return dense.reshape(steps, len(chosen), *event_set.shape)
+        with ThreadPoolExecutor(parts) as pool:
+            list(pool.map(work, cuts[:-1], cuts[1:]))
+
+
+def _places(
+    event_set: EventSet, planar: bool, shape: list[int], active: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """What `kernels.places` says of each channel; nothing where nothing moves."""
+    n = math.prod(event_set.shape) if active else 0
+    xs, ys, plane = np.zeros(n), np.zeros(n if planar else 0), np.zeros(n if planar else 0, np.int64)
+    kernels.places(planar, shape[0], shape[1], xs, ys, plane)
+    return xs, ys, plane
 
 
 def augmented(
@@ -207,16 +269,16 @@ def augmented(
         BadConfig: as `batch`.
     """
     chosen = _chosen(event_set, np.arange(len(event_set)) if indices is None else indices)
-    amounts, planar, height, width = _prepared(event_set, augment)
+    amounts, planar, *shape = _prepared(event_set, augment)
     lengths = np.diff(event_set.offsets)[chosen]
     times, channels = np.empty(lengths.sum(), np.float32), np.empty(lengths.sum(), np.int32)
     seed_, epoch_ = _seed("seed", seed), _seed("epoch", epoch)
     if augment.active():
         with np.errstate(over="ignore"):
             kernels.move_all(
-                *_columns(event_set, chosen),
-                amounts, planar, height, width, float(event_set.duration), seed_, epoch_, times, channels,
-            )
+                *_columns(event_set, chosen), amounts, planar, np.array(shape), float(event_set.duration), seed_,
+                epoch_, *_places(event_set, planar, shape, True), times, channels,
+            )  # fmt: skip
     else:
         same = event_set.subset(chosen)
         times, channels = same.times, same.channels
