@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from neuro import results
-from neuro.datasets.loader import batch_count, batches
+from neuro.datasets.loader import batch_count
 from neuro.errors import RunError
 from neuro.events import EventSet
 from neuro.nn.bridge import to_network
@@ -130,7 +130,7 @@ def _epoch(
 ) -> dict[str, Any]:
     """One epoch of training and validation; its metrics, also appended to the history."""
     epoch, optimiser_config = session.epoch, config.optimiser
-    data = recordings.train(epoch)
+    data = recordings.train(epoch, ahead=epoch + 1 < config.train.epochs)
     if config.quantise and not session.quantised and epoch >= round(config.quantise.start * config.train.epochs):
         _quantise(session, config, recordings, data)
     model, loss_config = session.model, config.loss
@@ -142,7 +142,7 @@ def _epoch(
             layer.generator = generator
     model.train()
     seen, right, total_loss, total_spikes, lr = 0, 0, 0.0, 0.0, 0.0
-    for number, (x, labels) in enumerate(_batches(config, recordings, data, epoch, session.threads)):
+    for number, (x, labels) in enumerate(recordings.batches(data, config.train, epoch, session.threads)):
         generator.manual_seed(seed_of(config.seed, STREAM_BATCH, epoch, number))
         lr = optimiser_config.lr * rate(session.step / (per_epoch * config.train.epochs), optimiser_config)
         lr *= config.quantise.lr if config.quantise and session.quantised else 1.0
@@ -239,7 +239,7 @@ def _recalibrate(
         norm.momentum = None  # plain mean over the batches
         norm.train()
     with torch.no_grad():
-        for number, (x, _) in enumerate(_batches(config, recordings, data, session.epoch, session.threads)):
+        for number, (x, _) in enumerate(recordings.batches(data, config.train, session.epoch, session.threads)):
             if number == config.train.recalibrate:
                 break
             model(x)
@@ -248,24 +248,6 @@ def _recalibrate(
         if isinstance(norm, ScaleNorm):
             norm.batches = 0
     model.eval()
-
-
-def _batches(
-    config: Config, recordings: Recordings, data: EventSet, epoch: int, threads: int
-) -> Iterator[tuple[Tensor, Tensor]]:
-    return batches(
-        data,
-        config.train.batch_size,
-        recordings.dt,
-        recordings.steps,
-        shuffle=True,
-        seed=config.seed,
-        epoch=epoch,
-        augment=recordings.augment,
-        drop_last=config.train.drop_last,
-        threads=threads,
-        high=config.data.high,
-    )
 
 
 @torch.no_grad()
