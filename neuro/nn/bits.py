@@ -45,6 +45,19 @@ def pack(dense: A, words: A) -> None:
 
 
 @kernel
+def binary(values: A) -> bool:
+    """Whether all values [n] are 0 or 1; stops early where they are not."""
+    zero, one = values.dtype.type(0), values.dtype.type(1)
+    for begin in range(0, values.size, 4096):
+        other = np.int64(0)
+        for value in values[begin : min(begin + 4096, values.size)]:
+            other += np.int64(value != zero) & np.int64(value != one)
+        if other:
+            return False
+    return True
+
+
+@kernel
 def unpack(words: A, dense: A) -> None:
     """words -> dense [rows, n] of 0 and 1."""
     rows, n = dense.shape

@@ -42,10 +42,13 @@ def over_rows(function: Callable[..., None], threads: int, batch: int, size: int
     if parts == 1:
         function(0, batch, *arguments)
         return
-    ends = [batch * k // parts for k in range(parts + 1)]
-    jobs = [_pool(threads).submit(function, a, b, *arguments) for a, b in itertools.pairwise(ends)]
-    for job in jobs:
-        job.result()
+    (_, end), *others = itertools.pairwise(batch * k // parts for k in range(parts + 1))
+    jobs = [_pool(threads).submit(function, a, b, *arguments) for a, b in others]
+    try:
+        function(0, end, *arguments)  # the caller works too
+    finally:
+        for job in jobs:
+            job.result()
 
 
 # fmt: off
