@@ -1,0 +1,46 @@
+"""Benchmark: how the cost of a training step grows with neurons, steps, rate and batch.
+
+    python tests/bench/bench_curves.py [--only neurons|steps|rate|batch] [--json OUT]
+
+One Linear and LIF as a hidden layer (see bench_linear_lif.py), one quantity at a time; ours, SpikingJelly, Spyx and the
+dense matrix products alone, in turns. For the curve over delays see bench_delays.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parent)]
+
+from training_rows import HOISTED, ROOT, measure, merge, say  # noqa: E402
+
+BASE = {"task": "linear_lif", "n": 512, "steps": 100, "batch": 16, "rate": 0.05, "input_gradient": True}
+AXES = {
+    "neurons": ("n", (128, 256, 512, 1024, 2048)),
+    "steps": ("steps", (25, 50, 100, 200, 400, 800)),
+    "rate": ("rate", (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)),
+    "batch": ("batch", (1, 4, 16, 64, 256)),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", choices=("", *AXES), help="one curve")
+    parser.add_argument("--quick", action="store_true", help="three rounds")
+    parser.add_argument("--json", type=Path, default=ROOT / "docs" / "results" / "bench_curves.json")
+    arguments = parser.parse_args()
+    for axis, (key, values) in AXES.items():
+        if arguments.only not in ("", axis):
+            continue
+        for value in values:
+            peers, count = ("spikingjelly", "spyx", HOISTED), 3 if arguments.quick else 5
+            row = measure(BASE | {key: value}, peers=peers, count=count, check=False, loop=False)
+            say(f"{axis} {value}", row)
+            merge(arguments.json, {f"{axis} {value}": row | {"axis": axis, "value": value}}, limits=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
