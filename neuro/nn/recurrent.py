@@ -2,7 +2,7 @@
 
 `run` computes what a loop over `neurons.lif_step` with the current x[t] + W s[t-1] computes, forwards and backwards
 (tests compare it with autograd through that loop). What fires is known as bits, so W s[t-1] is a sum of few rows and
-the gradient to W is made of events. A Linear in front joins in: its currents become the membrane in place.
+the gradient to W is made of events. A Linear in front joins in: of spikes, its currents are never stored.
 """
 
 from __future__ import annotations
@@ -75,28 +75,20 @@ def _few(x: Spikes, rows_of_carry: bool) -> bool:
     return rows_of_carry or x.total() <= MANY * x.numel()
 
 
-def _currents(x: Tensor, w_in: Tensor, bias: Tensor | None, carried: bool) -> Tensor:
-    """w_in x + bias, [time, batch, n], in memory of its own."""
-    if not (isinstance(x, Spikes) and _few(x, carried)):
-        dense = x.dense() if isinstance(x, Spikes) else x.detach()
-        return nn.functional.linear(dense, w_in, bias)
-    out = w_in.new_empty((*x.shape[:2], len(w_in)))
-    rows = out.view(-1, len(w_in))
-    start = w_in.new_zeros(len(w_in)) if bias is None else bias
-    w_t = w_in.t().contiguous()
-    kernels.over_rows(
-        loops.gather, torch.get_num_threads(), len(rows), rows.numel() * 4,
-        x.words, w_t.numpy(), start.numpy(), rows.numpy(),
-    )  # fmt: skip
-    return out
+def _table(weight: Tensor) -> NDArray[Any]:
+    """[n, sources] transposed, with a row of zeros behind it."""
+    table = np.zeros((weight.shape[1] + 1, weight.shape[0]), weight.numpy().dtype)
+    table[:-1] = weight.numpy().T
+    return table
 
 
 def _to_weight(before: Words, words: Words, d: Tensor, sources: int) -> Tensor:
     """sum over rows of d[row] s[row]^T, [n, sources]; the spikes are ``before``, then ``words``. d: [rows, n]."""
-    total = np.zeros((sources, d.shape[1]), d.numpy().dtype)
-    size = len(d) * d.shape[1] * max(1, sources // 32)
-    kernels.over_rows(loops.scatter, torch.get_num_threads(), d.shape[1], size, before, words, d.numpy(), total)
-    return torch.from_numpy(total).t()
+    n = d.shape[1]
+    total, index = np.zeros((sources + 1, n), d.numpy().dtype), np.empty((n, sources + 4), np.uint64)
+    size = len(d) * n * max(1, sources // 32)
+    kernels.over_rows(loops.scatter, torch.get_num_threads(), n, size, before, words, d.numpy(), total, index)
+    return torch.from_numpy(total[:-1]).t()
 
 
 def _bits(spikes: Tensor) -> Words:
@@ -133,44 +125,50 @@ class _Loop(torch.autograd.Function):
         rule, n, batch = call.rule, len(weight), x.shape[1]
         ctx.learn = call.graph and any(ctx.needs_input_grad[4:7])
         learn_alpha = call.graph and bool(ctx.needs_input_grad[4])
-        if w_in is not None:
-            current = _currents(x, w_in.detach(), None if bias is None else bias.detach(), call.carry is not None)
-        else:
-            current = (x.dense() if isinstance(x, Spikes) else x.detach()).contiguous()
+        steps, none = len(x), weight.new_empty((0, 0, 0))
+        events = w_in is not None and isinstance(x, Spikes) and _few(x, call.carry is not None)
+        current = none if events else x.dense() if isinstance(x, Spikes) else x.detach()
+        if w_in is not None and not events:
+            current = nn.functional.linear(current, w_in.detach(), None if bias is None else bias.detach())
+        current = current.contiguous()
         keep_v = call.membrane or call.graph
-        own = w_in is not None or current.data_ptr() != x.data_ptr()
-        v = (current if own else torch.empty_like(current)) if keep_v else current.new_empty((0, 0, 0))
-        i_seq = torch.empty_like(current) if learn_alpha else current.new_empty((0, 0, 0))
-        words = np.empty((len(current), batch, -(-n // 64)), np.uint64)
+        v = weight.new_empty((steps, batch, n)) if keep_v else none
+        i_seq = torch.empty_like(v) if learn_alpha else none
+        words = np.empty((steps, batch, -(-n // 64)), np.uint64)
         names = ("alpha", "gain_syn", "beta", "gain", "drive", "theta", "v_reset")
         given = (alpha, gain_syn, beta, gain, drive, theta, v_reset)
         arrays = {name: a.detach().contiguous().numpy() for name, a in zip(names, given, strict=True)}
-        p, grid = _grid_arguments(rule, current.numpy().dtype, arrays)
+        dtype = weight.detach().numpy().dtype
+        p, grid = _grid_arguments(rule, dtype, arrays)
         state, before = _start(call.carry, batch, n, p["alpha"].dtype)
-        start = [torch.from_numpy(part * grid[1]).to(current.dtype) for part in state] if ctx.learn else []
-        w_t, room = weight.detach().t().contiguous(), np.empty((batch, n), current.numpy().dtype)
+        start = [torch.from_numpy(part * grid[1]).to(weight.dtype) for part in state] if ctx.learn else []
+        entering = x.words.reshape(steps, batch, -1) if events else words[:0]  # type: ignore[attr-defined]
+        table_in = _table(w_in.detach()) if events and w_in is not None else np.zeros((1, n), dtype)
+        offset = np.zeros(n, dtype) if bias is None else bias.detach().numpy()
+        room, index = np.empty((batch, n), dtype), np.empty((batch, max(n, len(table_in)) + 4), np.uint64)
         kernels.over_rows(
-            loops.forward, torch.get_num_threads(), batch, current.numel() * 4,
-            current.numpy(), w_t.numpy(), before, *state, v.numpy(), words, i_seq.numpy(), room,
-            *(p[name] for name in names), rule.reset == "subtract", keep_v, learn_alpha, *grid,
+            loops.forward, torch.get_num_threads(), batch, steps * batch * n * 4,
+            current.numpy(), entering, table_in, offset, _table(weight.detach()), before, *state, v.numpy(), words,
+            i_seq.numpy(), room, index, *(p[name] for name in names), rule.reset == "subtract", keep_v, learn_alpha,
+            *grid,
         )  # fmt: skip
         if learn_alpha and rule.grid is not None:
             i_seq.mul_(rule.grid.unit / rule.grid.fraction)
-        s = Spikes(words.reshape(len(current) * batch, -1), tuple(current.shape), current.dtype)
+        s = Spikes(words.reshape(steps * batch, -1), (steps, batch, n), weight.dtype)
         if call.carry is not None:
-            last = Spikes(words[-1].copy(), (1, batch, n), current.dtype).dense()[0]
+            last = Spikes(words[-1].copy(), (1, batch, n), weight.dtype).dense()[0]
             call.carry.value = State(*map(torch.from_numpy, state)), last
         ctx.rule, ctx.words, ctx.before = rule, words, before
         ctx.set_materialize_grads(False)
-        entering = () if w_in is None else (x, w_in)
-        ctx.save_for_backward(v, i_seq, weight, alpha, beta, theta, v_reset, gain_syn, gain, *start, *entering)
+        front = () if w_in is None else (x, w_in)
+        ctx.save_for_backward(v, i_seq, weight, alpha, beta, theta, v_reset, gain_syn, gain, *start, *front)
         return (s, v) if call.membrane else s
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         g, g_u = (*grads, None)[:2]
         v, i_seq, weight, alpha, beta, theta, v_reset, gain_syn, gain, *rest = ctx.saved_tensors
-        start, entering = (rest[:2], rest[2:]) if ctx.learn else ([], rest)
+        start, front = (rest[:2], rest[2:]) if ctx.learn else ([], rest)
         dx, d_alpha, d_beta, d_theta = _back(
             ctx, g, g_u, v, i_seq, weight, alpha, beta, theta, v_reset, gain_syn, gain, start
         )
@@ -188,8 +186,8 @@ class _Loop(torch.autograd.Function):
                 d_weight = flat.t() @ torch.cat([early, sent.dense()[:-1]]).view(-1, n)
         d_x: Tensor | None = dx
         d_in = d_bias = None
-        if entering:
-            x, w_in = entering
+        if front:
+            x, w_in = front
             d_x = (flat @ w_in).view(x.shape) if need[0] else None
             d_bias = flat.sum(0) if need[2] else None
             if need[1] and isinstance(x, Spikes) and _few(x, False):

@@ -1,4 +1,4 @@
-"""A Linear and the recurrent neurons behind it as one call: their currents become the membrane in place."""
+"""A Linear and the recurrent neurons behind it as one call."""
 
 from __future__ import annotations
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.core.typing import signature
+from numba import core, types
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 A = NDArray[Any]
+numba_core: Any = core  # numba's own types know neither code generation nor intrinsics
+cgutils, signature = numba_core.cgutils, numba_core.typing.signature
 ROWS = 4  # with VECTORS = 2: eight sums at once hide the latency of two fused multiply-adds per cycle
 VECTORS = 2
 BYTES = 64  # of a vector
@@ -57,8 +57,7 @@ def _compiled(c: A, d: A, w: A, row: int, column: int) -> Any:
     return run
 
 
-@intrinsic
-def _tile(typing: Any, c: Any, d: Any, w: Any, row: Any, column: Any) -> Any:
+def _typed(typing: Any, c: Any, d: Any, w: Any, row: Any, column: Any) -> Any:
     fits = all(isinstance(a, types.Array) and a.ndim == 2 and a.layout == "C" and a.dtype == c.dtype for a in (c, d, w))
     if not fits or c.dtype not in (types.float32, types.float64):
         raise TypeError(f"tile takes matrices of floats in C order, got {c}, {d}, {w}")
@@ -108,3 +107,6 @@ def _generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         for s, p in zip(kept, given, strict=True):
             builder.store(builder.load(s), p, align=align)
     return context.get_dummy_value()
+
+
+_tile: Any = intrinsic(_typed)
