@@ -13,8 +13,8 @@ What `memory` counts. A fresh process imports everything, builds weights and inp
 loads code), compiles where the framework compiles, returns free memory to the system; then come ``steps`` whole
 training steps. Reported is the highest resident size during them (the kernel's own mark, VmHWM, put back to the
 present by /proc/self/clear_refs just before) less the resident size before. So activations, gradients, work space and
-whatever is kept from step to step count; weights, input and code do not. Every framework's allocator is told to give
-back freed blocks of 64 kB and more.
+whatever is kept from step to step count; weights, input and code do not. kept_bytes: what a forward pass leaves for
+the backward pass, nothing else. Every framework's allocator is told to give back freed blocks of 64 kB and more.
 """
 
 from __future__ import annotations
@@ -53,13 +53,15 @@ class Work:
     """What `build` returns. step: one timed piece of work; what it returns is thrown away. check: numbers or lists to
     compare with other people's, computed outside the clock. tiny: loads code and compiles before memory is measured.
     said: versions and settings for the result file. reported: step returns its seconds itself (a simulator that has
-    its own clock around the loop)."""
+    its own clock around the loop). forward: the forward pass alone; what it returns keeps alive what the backward pass
+    needs, and `memory` says how much that is."""
 
     step: Callable[[], Any]
     check: Callable[[], dict[str, Any]] | None = None
     tiny: Callable[[], Any] | None = None
     said: dict[str, Any] = field(default_factory=dict)
     reported: bool = False
+    forward: Callable[[], Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -139,6 +141,14 @@ def _memory(work: Work, steps: str) -> dict[str, Any]:
     _trim()
     time.sleep(0.05)
     before, file_before = _status("VmRSS"), _status("RssFile")
+    kept = None
+    if work.forward is not None:
+        alive = work.forward()
+        _trim()
+        kept = _status("VmRSS") - before
+        del alive
+        _trim()
+        before = min(before, _status("VmRSS"))
     sampled, stop = [before], threading.Event()
 
     def sample() -> None:
@@ -159,6 +169,7 @@ def _memory(work: Work, steps: str) -> dict[str, Any]:
     if not exact:
         watcher.join()
     return {
+        "kept_bytes": kept,
         "peak_bytes": (_status("VmHWM") if exact else max(sampled)) - before,
         "resident_before_bytes": before,
         "file_bytes": _status("RssFile") - file_before,

@@ -4,7 +4,8 @@
 
 Each framework in a fresh process; tests/axon_peers.py says what is counted: activations, gradients and work space,
 without weights, input and code. ``gradient_bytes`` are the gradients that a step leaves behind, dense in every
-framework: nobody can have less than those.
+framework: nobody can have less than those. ``kept_bytes_per_neuron_step``: what our forward pass leaves for the
+backward pass.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def measure(what, peers=PEERS, threads=2):
     row = {"what": what, "machine": machine(threads), "gradient_bytes": gradient_bytes(what), "left_out": left_out}
     row["frameworks"] = found
     ours = row["ours_bytes"] = found["neuro"]["peak_bytes"]
-    row["activation_bytes_per_neuron_step"] = (ours - row["gradient_bytes"]) / neuron_steps(what)
+    row["kept_bytes_per_neuron_step"] = found["neuro"]["kept_bytes"] / neuron_steps(what)
     theirs = [f["peak_bytes"] for name, f in found.items() if name.startswith("spikingjelly")]
     if theirs:
         row["of_spikingjelly"] = ours / min(theirs)
@@ -61,7 +62,11 @@ def main():
         if arguments.only in name:
             row = measure(what, peers)
             said = ", ".join(f"{n} {f['peak_bytes'] / 1e6:.1f}" for n, f in row["frameworks"].items())
-            print(f"{name}: MB {said}; gradients alone {row['gradient_bytes'] / 1e6:.1f}", flush=True)
+            print(
+                f"{name}: MB {said}; gradients alone {row['gradient_bytes'] / 1e6:.1f};",
+                f"ours keeps {row['kept_bytes_per_neuron_step']:.2f} bytes per neuron and step",
+                flush=True,
+            )
             for who, why in row["left_out"].items():
                 print(f"  left out: {who}: {why.splitlines()[-1]}")
             merge(arguments.json, {name: row}, limits=False)

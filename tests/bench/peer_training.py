@@ -76,11 +76,14 @@ def torch_work(p, forward, parameters, x, said, scale=1.0):
 
     r, labels = torch.from_numpy(p.r), torch.from_numpy(p.labels)
 
+    def forward_alone():
+        out = forward(x)
+        return (out * r).sum() if p.task == "linear_lif" else functional.cross_entropy(out, labels)
+
     def step():
         for w in (x, *parameters):
             w.grad = None
-        out = forward(x)
-        loss = (out * r).sum() if p.task == "linear_lif" else functional.cross_entropy(out, labels)
+        loss = forward_alone()
         loss.backward()
         return loss
 
@@ -93,7 +96,7 @@ def torch_work(p, forward, parameters, x, said, scale=1.0):
 
     if p.input_gradient:
         x.requires_grad_(True)
-    return Work(step, check, step, {"version": said, "torch": torch.__version__})
+    return Work(step, check, step, {"version": said, "torch": torch.__version__}, forward=forward_alone)
 
 
 def dense_input(p):
