@@ -145,7 +145,8 @@ def training(task, parameters, run, modules, epochs_of, valid, said):
     with torch.no_grad():
         for m, kept in zip(modules, state):  # noqa: B905
             for t, old in zip((*m.parameters(), *m.buffers()), kept):  # noqa: B905
-                t.copy_(old)
+                if t.shape == old.shape:  # snntorch keeps its state, which has grown, among the buffers
+                    t.copy_(old)
     optimiser, schedule = make()
     history = {"loss": [], "accuracy": [], "seconds": []}
 
