@@ -364,7 +364,7 @@ def machine(threads: int = 2) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": model or platform.processor() or platform.machine(),
         "processors": os.cpu_count(),
-        "threads": threads,
+        "threads": min(threads, len(os.sched_getaffinity(0))),
         "vectors": simd,
         "load": os.getloadavg()[0],
         "system": platform.system(),
