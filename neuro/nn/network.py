@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from neuro import ir
 from neuro.errors import NetworkError
 from neuro.ir import READOUTS, Edge, Shape
+from neuro.nn import bits
 from neuro.nn.delay import DelayedLinear
 from neuro.nn.joined import Carry, Chain, Join, find
-from neuro.nn.layers import Neuron, Recurrent, Temporal
+from neuro.nn.layers import Temporal
 from neuro.nn.spikes import Spikes
 from neuro.nn.stateless import NORMS, Dropout
 
 INPUT, OUTPUT = "input", "output"
 
 
+@cache
 def _key(name: str) -> str:
     """A name that torch accepts for a submodule: no dot, no attribute of ModuleDict. One to one."""
     key = name.replace("%", "%25").replace(".", "%2E")
     return key + "%" if hasattr(nn.ModuleDict(), key) else key
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """Layers that run next: one, a loop of them, or a chain with its join.
+
+    spiking: those of them that send spikes. done: names whose activity nobody needs any more.
+    """
+
+    names: tuple[str, ...]
+    loop: bool
+    join: Join | None
+    chain: Chain | None
+    spiking: tuple[str, ...]
+    done: tuple[str, ...]
 
 
 class SpikingNetwork(nn.Module):
@@ -78,7 +97,9 @@ class SpikingNetwork(nn.Module):
         skeleton = ir.Network(stand_ins, self.edges, self.dt)
         self.order, self.feedback = skeleton.order, skeleton.feedback
         self._groups = _loops(self.order, self.edges)
+        self._sources = {d: [s for s, e in self.edges if e == d] for d in (*names, OUTPUT)}
         self._alone = {d: s for s, d in self.edges if self.sources(d) == [s] and self.targets(s) == [d]}
+        self._plan: tuple[Any, tuple[_Stage, ...]] | None = None
 
     def layer(self, name: str) -> nn.Module:
         """A layer by name."""
@@ -90,7 +111,7 @@ class SpikingNetwork(nn.Module):
 
     def sources(self, name: str) -> list[str]:
         """Names of what feeds a layer."""
-        return [s for s, d in self.edges if d == name]
+        return list(self._sources.get(name, ()))
 
     def targets(self, name: str) -> list[str]:
         """Names of what a layer feeds."""
@@ -112,37 +133,23 @@ class SpikingNetwork(nn.Module):
             otherwise the membrane.
 
         Raises:
-            NetworkError: x has another shape; with carry, a layer that cannot run in pieces.
+            NetworkError: x has another shape; with carry, a layer that cannot run in pieces, by its type.
         """
         if x.dim() != 2 + len(self.input_shape) or tuple(x.shape[2:]) != self.input_shape:
             raise NetworkError(f"input must be [time, batch, *{self.input_shape}], got {tuple(x.shape)}")
         outputs: dict[str, Tensor] = {INPUT: self._received(x)}
         membranes: dict[str, Tensor] = {}  # of the spiking layers whose v the output reads
-        last_use = {s: d for group in self._groups for d in group for s in self.sources(d)}
-        chains = self._chains()
-        done: set[str] = set()  # ran together with what is before them
-        for group in self._groups:
-            if len(group) > 1 or (group[0], group[0]) in self.edges:
-                if carry is not None:
-                    raise NetworkError(f"a loop of layers ({', '.join(group)}) cannot run a long sample in pieces")
-                self._stepped(group, outputs, membranes)
-            elif group[0] in chains:
-                join, chain, names = chains[group[0]]
-                memory = None if carry is None else carry.setdefault(names[-1], Carry())
-                y = join(chain, _total([outputs[s] for s in self.sources(group[0])]), memory)
-                if y is None:
-                    self._whole(group[0], outputs, membranes, carry)
-                else:
-                    outputs[names[-1]] = y
-                    done |= {*names}
-            elif group[0] in done:
-                pass
-            elif group[0] != INPUT:
-                self._whole(group[0], outputs, membranes, carry)
+        for stage in self._planned():
+            names = stage.names
+            if stage.loop:
+                self._stepped(names, outputs, membranes, carry)
+            elif stage.join is None or not self._joined(stage, outputs, carry):
+                for name in names:
+                    self._whole(name, outputs, membranes, carry)
             if record is not None:
-                record |= {n: outputs[n] for n in group if n in self.names and spikes(self.layer(n))}
-            for name in [n for n in outputs if last_use.get(n) in group]:
-                del outputs[name]  # activity of a layer that nobody needs any more
+                record |= {n: outputs[n] for n in stage.spiking if n in outputs}
+            for name in stage.done:
+                outputs.pop(name, None)  # activity of a layer that nobody needs any more
         return outputs[OUTPUT]
 
     def _received(self, x: Tensor) -> Tensor:
@@ -151,16 +158,40 @@ class SpikingNetwork(nn.Module):
         dtype = torch.get_default_dtype() if parameter is None else parameter.dtype
         if isinstance(x, Spikes):
             return x if x.dtype == dtype else Spikes(x.words, tuple(x.shape), dtype)
-        if x.dtype in (torch.uint8, torch.bool) and x.device.type == "cpu" and (x.numel() == 0 or x.max() <= 1):
-            return Spikes.pack(x, dtype)
+        if x.dtype in (torch.uint8, torch.bool) and x.device.type == "cpu":
+            flat = x.contiguous().view(torch.uint8).numpy().reshape(-1)
+            if bits.binary(flat):
+                return Spikes.pack(x, dtype)
         return x.to(dtype) if parameter is not None or not x.is_floating_point() else x
 
-    def _chains(self) -> dict[str, tuple[Join, Chain, tuple[str, ...]]]:
-        """Name of the first layer -> how to run it with what follows (`neuro.nn.joined`), and their names.
+    def _planned(self) -> tuple[_Stage, ...]:
+        """What runs after what; made anew where a layer was exchanged, or somebody began to watch one with a hook."""
+        layers = self.layers._modules.values()
+        state = tuple((id(m), m is not None and _hooked(m)) for m in layers)
+        if self._plan is None or self._plan[0] != state:
+            self._plan = (state, self._stages())
+        return self._plan[1]
+
+    def _stages(self) -> tuple[_Stage, ...]:
+        chains = {names[0]: (join, chain, names) for join, chain, names in self._chains()}
+        inside = {name for _, _, names in chains.values() for name in names[1:]}
+        last_use = {s: d for group in self._groups for d in group for s in self.sources(d)}
+        stages: list[_Stage] = []
+        for group in self._groups:
+            if group[0] == INPUT or group[0] in inside:
+                continue
+            loop = len(group) > 1 or (group[0], group[0]) in self.edges
+            join, chain, names = (None, None, group) if loop else chains.get(group[0], (None, None, group))
+            firing = tuple(n for n in names if n in self.names and spikes(self.layer(n)))
+            done = tuple(n for n, by in last_use.items() if by in names)
+            stages.append(_Stage(names, loop, join, chain, firing, done))
+        return tuple(stages)
+
+    def _chains(self) -> Iterator[tuple[Join, Chain, tuple[str, ...]]]:
+        """What runs as one with what follows it (`neuro.nn.joined`), and the names of its layers.
 
         A layer that somebody watches with a hook runs by itself.
         """
-        found: dict[str, tuple[Join, Chain, tuple[str, ...]]] = {}
         for last, before in self._alone.items():
             neurons = self.layers[_key(last)] if last in self.names else None
             if not isinstance(neurons, Temporal) or before not in self.names or self._wants_membrane(last):
@@ -173,9 +204,17 @@ class SpikingNetwork(nn.Module):
             watched = [m for m in (chain.synapses, chain.norm, neurons) if m is not None and _hooked(m)]
             join = None if watched else find(chain)
             if join is not None:
-                names = (first, last) if first == before else (first, before, last)
-                found[first] = (join, chain, names)
-        return found
+                yield join, chain, (first, last) if first == before else (first, before, last)
+
+    def _joined(self, stage: _Stage, outputs: dict[str, Tensor], carry: dict[str, Carry] | None) -> bool:
+        """Runs a chain as one; False where its join declines."""
+        assert stage.join
+        assert stage.chain
+        memory = None if carry is None else carry.setdefault(stage.names[-1], Carry())
+        y = stage.join(stage.chain, _total([outputs[s] for s in self.sources(stage.names[0])]), memory)
+        if y is not None:
+            outputs[stage.names[-1]] = y
+        return y is not None
 
     def scores(self, trace: Tensor) -> Tensor:
         """[time, batch, ...] as `forward` returns it -> one score per channel, [batch, n]."""
@@ -195,21 +234,33 @@ class SpikingNetwork(nn.Module):
             outputs[name] = x
             return
         layer = self.layer(name)
+        memory = None if carry is None else carry.setdefault(name, Carry())
         if self._wants_membrane(name):
-            assert isinstance(layer, (Neuron, Recurrent))
-            if carry is not None:
-                raise NetworkError(f"'{name}', whose membrane is read out, cannot run a long sample in pieces")
-            outputs[name], membranes[name] = layer.with_membrane(x)
+            outputs[name], membranes[name] = layer.with_membrane(x, carry=memory)  # type: ignore[operator]
         elif isinstance(layer, Temporal):
-            outputs[name] = layer(x) if carry is None else layer.resume(x, carry.setdefault(name, Carry()))
+            outputs[name] = layer(x) if memory is None else layer.resume(x, memory)
+        elif type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
+            outputs[name] = x.flatten(2)  # one view: spikes stay bits
         else:
             outputs[name] = layer(x.flatten(0, 1)).unflatten(0, x.shape[:2])
 
-    def _stepped(self, group: tuple[str, ...], outputs: dict[str, Tensor], membranes: dict[str, Tensor]) -> None:
+    def _stepped(
+        self,
+        group: tuple[str, ...],
+        outputs: dict[str, Tensor],
+        membranes: dict[str, Tensor],
+        carry: dict[str, Carry] | None,
+    ) -> None:
         """A loop of layers, one step at a time; members in order of evaluation."""
-        steps = next(iter(outputs.values())).shape[0]
+        feeding = {s for n in group for s in self.sources(n) if s in outputs}
+        given = {s: outputs[s] * 1 if isinstance(outputs[s], Spikes) else outputs[s] for s in feeding}  # steps of bits
+        steps = next(iter(given.values())).shape[0]
+        memory = None if carry is None else carry.setdefault(group[0], Carry())
         states: dict[str, Any] = dict.fromkeys(group)
-        before = self._at_rest(group, outputs, next(iter(outputs.values()))[0])
+        if memory is not None and memory.value is not None:
+            states, before = memory.value
+        else:
+            before = self._at_rest(group, next(iter(given.values()))[0])
         traces: dict[str, list[Tensor]] = {n: [] for n in group}
         for t in range(steps):
             now: dict[str, Tensor] = {}
@@ -217,23 +268,24 @@ class SpikingNetwork(nn.Module):
                 x: Tensor | None = None
                 for source in self.sources(name):
                     late = (source, name) in self.feedback
-                    y = outputs[source][t] if source in outputs else (before if late else now)[source]
+                    y = given[source][t] if source in given else (before if late else now)[source]
                     x = y if x is None else x + y
                 assert x is not None
                 layer = self.layer(name)
                 if isinstance(layer, Temporal):
                     now[name], states[name] = layer.step(x, states[name])
                     if self._wants_membrane(name):
-                        assert isinstance(layer, (Neuron, Recurrent))
-                        traces.setdefault(name + "/v", []).append(layer.membrane(states[name]))
+                        traces.setdefault(name + "/v", []).append(layer.membrane(states[name]))  # type: ignore[operator]
                 else:
                     now[name] = layer(x)
                 traces[name].append(now[name])
             before = now
+        if memory is not None:
+            memory.value = tree_map_only(Tensor, Tensor.detach, (states, before))
         outputs |= {n: torch.stack(traces[n]) for n in group}
         membranes |= {n: torch.stack(traces[n + "/v"]) for n in group if n + "/v" in traces}
 
-    def _at_rest(self, group: tuple[str, ...], outputs: dict[str, Tensor], step: Tensor) -> dict[str, Tensor]:
+    def _at_rest(self, group: tuple[str, ...], step: Tensor) -> dict[str, Tensor]:
         """What the members of a loop have sent before step 0: memory zero, the rest what follows from that."""
 
         @cache
@@ -248,7 +300,7 @@ class SpikingNetwork(nn.Module):
         @cache
         def sent(name: str) -> Tensor:
             if name == INPUT:
-                return torch.zeros((step.shape[0], *self.input_shape), dtype=step.dtype)
+                return torch.zeros((step.shape[0], *self.input_shape), dtype=step.dtype, device=step.device)
             layer = self.layer(name)
             if isinstance(layer, DelayedLinear):
                 return layer.step(torch.zeros_like(_total([shaped(s) for s in self.sources(name)])), None)[0]
