@@ -256,6 +256,10 @@ class Worker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(OSError):  # what a worker that is gone never read
+                assert pipe is not None
+                pipe.close()
 
 
 @dataclass
