@@ -97,21 +97,21 @@ class Levels:
 
 
 def _from_wavs(files: Iterable[tuple[str, bytes]], file: str) -> Levels:
-    """In the order of speaker, digit and index."""
+    """In the order of speaker, digit and index. file: what stands before a name in a message."""
     rows: dict[tuple[str, int, int], NDArray[np.uint8]] = {}
     for name, content in files:
         match = _NAME.fullmatch(name)
         if not match:
             if name.endswith(".wav"):
-                raise BadEventFile(f"{file} {name}: a name like 7_jackson_32.wav is expected. {LAYOUTS}")
+                raise BadEventFile(f"{file}{name}: a name like 7_jackson_32.wav is expected. {LAYOUTS}")
             continue
         key = (match[2], int(match[1]), int(match[3]))
         if key in rows:
-            raise BadEventFile(f"{file} {name}: a second recording of that name. Keep one data set in one folder.")
-        level = log_mel(*read_wav(content, f"{file} {name}"))
+            raise BadEventFile(f"{file}{name}: a second recording of that name. Keep one data set in one folder.")
+        level = log_mel(*read_wav(content, f"{file}{name}"))
         rows[key] = np.clip(np.rint(level - FLOOR), 0, 255).astype(np.uint8)
     if not rows:
-        raise BadEventFile(f"{file}: no recording in it. {LAYOUTS}")
+        raise BadEventFile(f"{file.rstrip(' /')}: no recording in it. {LAYOUTS}")
     keys = sorted(rows)
     speakers = tuple(sorted({k[0] for k in keys}))
     offsets = np.concatenate([[0], np.cumsum([len(rows[k]) for k in keys])]).astype(np.int64)
@@ -174,8 +174,8 @@ def _from_npz(path: Path) -> Levels:
 
 def _open(path: Path) -> Levels:
     if path.is_dir():
-        return _from_wavs(folder_files(path, (".wav",)), str(path))
-    return _from_npz(path) if path.suffix == ".npz" else _from_wavs(tar_files(path), str(path))
+        return _from_wavs(folder_files(path, (".wav",)), f"{path}/")
+    return _from_npz(path) if path.suffix == ".npz" else _from_wavs(tar_files(path), f"{path} ")
 
 
 def _split(found: Levels, split: str, unseen: str) -> NDArray[np.int64]:

@@ -46,7 +46,7 @@ def read_wav(data: bytes, file: str) -> tuple[NDArray[np.float64], int]:
             content = sound.readframes(frames)
     except (wave.Error, EOFError, ValueError, RuntimeError, OverflowError) as cause:
         raise BadEventFile(
-            f"{file}: not a WAV recording that can be read ({cause or 'it ends early'}). {AGAIN}"
+            f"{file}: not a WAV recording that can be read ({str(cause) or 'it ends early'}). {AGAIN}"
         ) from cause
     if len(content) != 2 * frames:
         raise BadEventFile(f"{file}: cut, {len(content) // 2} of {frames} samples are there. {AGAIN}")

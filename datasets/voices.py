@@ -39,7 +39,7 @@ def _vary(
             for b in range(bands):
                 peak = max(peak, levels[i, b])
         low = np.float64(peak) - reach
-        key = key_of(seed, epoch, np.uint64(ids[k]))
+        key = np.uint64(key_of(seed, epoch, np.uint64(ids[k])))
         shift = warp * (2.0 * uniform(key, np.uint64(0)) - 1.0)
         widen = warp * (uniform(key, np.uint64(1)) - 0.5)
         slope = tilt * (2.0 * uniform(key, np.uint64(2)) - 1.0)
@@ -63,7 +63,7 @@ def _vary(
                 late += share * max(levels[start + after, above] - low, 0.0)
                 y = (1.0 - part) * early + part * late + slope * away
                 if noise > 0.0:
-                    r = mix(key + (_CELL_COUNTER + np.uint64(i * bands + b)) * _GOLDEN)
+                    r = np.uint64(mix(key + (_CELL_COUNTER + np.uint64(i * bands + b)) * _GOLDEN))
                     four = (r & _LOW16) + ((r >> _S16) & _LOW16) + ((r >> _S32) & _LOW16) + (r >> _S48)
                     y += noise * SPREAD * (np.float64(four) - 131070.0)
                 out[k, i, b] = max(y, 0.0)
