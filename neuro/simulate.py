@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 # full name of a type -> module:function that runs it; loaded when it is needed, so that this file stays light
 RUNS: dict[str, str] = {
+    "neuro.ir.Network": "neuro.engine.network_run:simulate",
+    "neuro.engine.network_run.Plan": "neuro.engine.network_run:simulate",
+    "neuro.engine.circuit.Circuit": "neuro.engine.simulation:simulate",
     "neuro.hardware.program.Program": "neuro.hardware.simulate:simulate",
 }
 
@@ -22,6 +25,8 @@ def simulate(model: Any, *inputs: Any, chip: str | None = None, **options: Any) 
     ============================== ========================================================= =================
     model                          inputs and options of                                     returns
     ============================== ========================================================= =================
+    `neuro.ir.Network`             `neuro.engine.network_run.Plan.run`; dtype                `Record`
+    its `Plan`, for many calls     `neuro.engine.network_run.Plan.run`                       `Record`
     `neuro.ir.Network` with chip=  `neuro.hardware.simulate`, the network compiled before it `Trace`
     `neuro.hardware` `Program`     `neuro.hardware.simulate`                                 `Trace`
     ============================== ========================================================= =================

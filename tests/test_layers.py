@@ -17,7 +17,7 @@ FORBIDDEN = {
     "neuro.nn": ("neuro.hardware", "neuro.datasets", "neuro.cli"),
     "neuro.train": ("neuro.hardware", "neuro.cli"),
     "neuro.datasets": ("neuro.hardware", "neuro.nn", "neuro.train", "neuro.ir", "neuro.cli"),
-    "neuro.engine": ("torch", "neuro.hardware", "neuro.nn", "neuro.train", "neuro.datasets", "neuro.cli"),
+    "neuro.engine": ("torch", "neuro.nn", "neuro.train", "neuro.datasets", "neuro.cli"),
     "neuro.report": ("neuro.hardware", "neuro.nn", "neuro.train", "neuro.datasets", "torch", "numba"),
 }
 # the foundation: numpy and the standard library only

@@ -1,0 +1,99 @@
+"""What spikes add to their targets: the loops in which a large network spends its time. Compiled with neuro.jit.
+
+Rows of spikes to come are fetched while earlier ones are added; without that a row of 100 synapses waits longer for
+memory than it takes to add (2.5 times, measured at 1e5 neurons).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuro.engine.processor import prefetch
+from neuro.jit import kernel
+
+U = np.uintp
+I64: Any = np.int64  # mypy takes indices to be int
+AHEAD = np.uintp(6)  # rows; 4 to 8 were equally good from 1e4 to 1e6 neurons, 2 and 16 worse
+FAR = np.uintp(12)  # pointers
+LINE = np.uintp(64)  # bytes that are fetched together
+
+
+@kernel
+def _fetch(target: NDArray[Any], weight: NDArray[Any], s: Any, w: Any, weighs: bool, begin: Any, end: Any) -> None:
+    x = U(begin)
+    while x < U(end):
+        prefetch(target, s + x)
+        x += LINE // U(target.itemsize)
+    if weighs:
+        x = U(begin)
+        while x < U(end):
+            prefetch(weight, w + x)
+            x += LINE // U(weight.itemsize)
+
+
+@kernel
+def pull(
+    pointer: NDArray[np.uint32], pointer_at: int, bins: int, bin: int, fired: NDArray[np.uint32], begin: int,
+    count: int, target: NDArray[Any], synapse_at: int, weight: NDArray[Any], weight_at: int, constant: Any,
+    inbox: NDArray[Any], to: int,
+) -> Any:  # fmt: skip
+    """inbox[to + target] += weight for the rows (source, bin) of fired[begin:begin + count]; how many that were.
+    weight_at < 0: all weigh ``constant``."""
+    table, stride, s, i0 = U(pointer_at) + U(bin), U(bins), U(synapse_at), U(to)
+    weighs = weight_at >= 0
+    w = U(weight_at) if weighs else U(0)
+    e, last = U(begin), U(begin + count)
+    events = U(0)
+    while e < last:
+        if e + FAR < last:
+            prefetch(pointer, table + U(fired[e + FAR]) * stride)
+        if e + AHEAD < last:
+            ahead = table + U(fired[e + AHEAD]) * stride
+            _fetch(target, weight, s, w, weighs, pointer[ahead], pointer[ahead + U(1)])
+        row = table + U(fired[e]) * stride
+        a, b = U(pointer[row]), U(pointer[row + U(1)])
+        events += b - a
+        if weighs:
+            for k in range(a, b):
+                inbox[i0 + U(target[s + U(k)])] += weight[w + U(k)]
+        else:
+            for k in range(a, b):
+                inbox[i0 + U(target[s + U(k)])] += constant
+        e += U(1)
+    return I64(events)
+
+
+@kernel
+def push(
+    pointer: NDArray[np.uint32], pointer_at: int, fired: NDArray[np.uint32], begin: int, count: int,
+    target: NDArray[Any], synapse_at: int, weight: NDArray[Any], weight_at: int, constant: Any,
+    delay: NDArray[np.uint8], delay_at: int, inbox: NDArray[Any], step: int, to: int,
+) -> Any:  # fmt: skip
+    """inbox[(step + delay) % rings, to + target] += weight for the rows of fired[begin:begin + count]."""
+    table, s, d0, i0 = U(pointer_at), U(synapse_at), U(delay_at), U(to)
+    weighs = weight_at >= 0
+    w = U(weight_at) if weighs else U(0)
+    rings = U(inbox.shape[0])
+    now = U(step) % rings
+    e, last = U(begin), U(begin + count)
+    events = U(0)
+    while e < last:
+        if e + FAR < last:
+            prefetch(pointer, table + U(fired[e + FAR]))
+        if e + AHEAD < last:
+            ahead = table + U(fired[e + AHEAD])
+            _fetch(target, weight, s, w, weighs, pointer[ahead], pointer[ahead + U(1)])
+            prefetch(delay, d0 + U(pointer[ahead]))
+        row = table + U(fired[e])
+        a, b = U(pointer[row]), U(pointer[row + U(1)])
+        events += b - a
+        for k in range(a, b):
+            ring = now + U(delay[d0 + U(k)])
+            if ring >= rings:
+                ring -= rings
+            inbox[ring, i0 + U(target[s + U(k)])] += weight[w + U(k)] if weighs else constant
+        e += U(1)
+    return I64(events)
