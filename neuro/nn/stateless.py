@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuro.errors import NetworkError
-from neuro.nn.joined import Carry
 from neuro.nn.layers import Temporal, Value
+from neuro.nn.spikes import Spikes
+from neuro.nn.thinned import thin
 
 
 class SumPool2d(nn.Module):
@@ -125,23 +126,12 @@ class Dropout(Temporal):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:
             return x
-        return x * self._mask(x)
-
-    def _mask(self, x: Tensor) -> Tensor:
-        """[1, batch, ...]: 0, or 1 / (1 - p)."""
         if self.generator is None:
             raise NetworkError("Dropout in training needs a generator; set layer.generator = torch.Generator()")
         keep = torch.rand((1, *x.shape[1:]), generator=self.generator, dtype=x.dtype) >= self.p
-        return keep.to(x) / (1.0 - self.p)
-
-    def resume(self, x: Tensor, carry: Carry) -> Tensor:
-        """`forward` with the mask that the first piece of the sample drew."""
-        if not self.training or self.p == 0.0:
-            return x
-        if carry.value is None:
-            carry.value = self._mask(x)
-        mask: Tensor = carry.value
-        return x * mask
+        if isinstance(x, Spikes):
+            return thin(x, keep, float(torch.ones((), dtype=x.dtype) / (1.0 - self.p)))
+        return x * (keep.to(x.dtype) / (1.0 - self.p))
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         if not self.training or self.p == 0.0:

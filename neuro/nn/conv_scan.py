@@ -1,0 +1,151 @@
+"""Neurons behind a convolution over whole time, channels innermost: the compiled loops under `neuro.nn.conv`
+(neuro.jit).
+
+The equations are those of `neuro.nn.kernels`, with one number per coefficient and a norm's factor and shift on the
+currents. Nothing is kept but the currents: the backward pass runs the membrane again, a block of neurons over all
+steps in cache, and gets the same bits since the arithmetic is the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from neuro.jit import disjoint, piece
+from neuro.nn.bits import lowest
+from neuro.nn.kernels import ATAN, FAST_SIGMOID, TRIANGLE
+
+A = NDArray[Any]
+
+# fmt: off
+
+
+@piece
+def _integrate(
+    x: A, factor: A, shift: A, i: A, m: A, alpha: Any, gain_syn: Any, beta: Any, gain: Any, drive: Any,
+) -> None:
+    for j in range(x.size):
+        i[j] = alpha * i[j] + gain_syn * (factor[j] * x[j] + shift[j])
+        m[j] = beta * m[j] + gain * i[j] + drive
+
+
+@piece
+def _reset(m: A, theta: Any, v_reset: Any, subtract: Any) -> None:
+    if subtract:
+        for j in range(m.size):
+            u = m[j]
+            m[j] = u - theta if u > theta else u
+    else:
+        for j in range(m.size):
+            u = m[j]
+            m[j] = v_reset if u > theta else u
+
+
+@disjoint
+def forward(
+    first: int, last: int, block: int, x: A, factor: A, shift: A, order: A, words: A, i: A, m: A, alpha: float,
+    gain_syn: float, beta: float, gain: float, drive: float, theta: float, v_reset: float, subtract: bool,
+) -> None:
+    """Samples first..last - 1: currents x [time, batch, n] -> words [time, batch, *], bits in the order of channels.
+
+    Neuron j of x is bit order[j]. State i and m (after the reset): [batch, n], read and left behind. block: neurons at
+    a time, a multiple of 64.
+    """
+    steps, n = x.shape[0], x.shape[2]
+    for b in range(first, last):
+        for t in range(steps):
+            words[t, b, :] = np.uint64(0)
+        for begin in range(0, n, block):
+            p = slice(begin, min(begin + block, n))
+            size = np.uint64(p.stop - p.start)
+            now, places = m[b, p], order[p]
+            for t in range(steps):
+                _integrate(x[t, b, p], factor[p], shift[p], i[b, p], now, alpha, gain_syn, beta, gain, drive)
+                row = words[t, b]
+                for base in range(np.uint64(0), size, np.uint64(64)):
+                    word = np.uint64(0)
+                    for k in range(min(np.uint64(64), size - base)):
+                        word |= np.uint64(now[base + k] > theta) << k
+                    while word:
+                        bit = np.uint64(places[base + np.uint64(lowest(word))])
+                        row[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
+                        word &= word - np.uint64(1)
+                _reset(now, theta, v_reset, subtract)
+
+
+@piece
+def _slope(kind: Any, a: Any, v: A, theta: Any, h: A) -> None:
+    """As `neuro.nn.kernels._slope`, with one threshold for all."""
+    one = h.dtype.type(1)
+    if kind == FAST_SIGMOID:
+        for j in range(h.size):
+            z = one + a * abs(v[j] - theta)
+            h[j] = one / (z * z)
+    elif kind == ATAN:
+        c = h.dtype.type(0.5 * np.pi) * a
+        for j in range(h.size):
+            z = c * (v[j] - theta)
+            h[j] = h.dtype.type(0.5) * a / (one + z * z)
+    elif kind == TRIANGLE:
+        for j in range(h.size):
+            h[j] = max(a * (one - a * abs(v[j] - theta)), h.dtype.type(0))
+    else:
+        for j in range(h.size):
+            h[j] = a
+
+
+@disjoint
+def backward(
+    first: int, last: int, state: A, membrane: A, slope: A, du: A, di: A, one: A, two: A, v: A, x: A, factor: A,
+    shift: A, g: A, dy: A, i_0: A, m_0: A, sums: A,
+    kind: int, a: float, alpha: float, gain_syn: float, beta: float, gain: float, drive: float, theta: float,
+    v_reset: float, subtract: bool, c_s: float, c_h: float, c_uh: float,
+) -> None:
+    """Samples first..last - 1: g, the gradient of the spikes [time, batch, n] -> dy, that of factor x + shift.
+
+    i_0, m_0: the state at the start, [batch, n]. state..two: [block], v: [time, block], overwritten. sums
+    [batch, 2, channels], float64: those of dy and of dy x over time and places.
+    """
+    steps, n = x.shape[0], x.shape[2]
+    channels, block = sums.shape[2], one.size
+    zero, unity = v.dtype.type(0), v.dtype.type(1)
+    for b in range(first, last):
+        sums[b, :, :] = 0.0
+        channel = 0
+        for begin in range(0, n, block):
+            p = slice(begin, min(begin + block, n))
+            size = p.stop - p.start
+            i, m, h = state[:size], membrane[:size], slope[:size]
+            for j in range(size):
+                i[j] = i_0[b, begin + j]
+                m[j] = m_0[b, begin + j]
+            for t in range(steps):
+                _integrate(x[t, b, p], factor[p], shift[p], i, m, alpha, gain_syn, beta, gain, drive)
+                u = v[t, :size]
+                for j in range(size):
+                    u[j] = m[j]
+                _reset(m, theta, v_reset, subtract)
+            du[:] = 0
+            di[:] = 0
+            one[:] = 0
+            two[:] = 0
+            for t in range(steps - 1, -1, -1):
+                u, xs, gs, to = v[t, :size], x[t, b, p], g[t, b, p], dy[t, b, p]
+                _slope(kind, a, u, theta, h)
+                for j in range(size):
+                    fired = c_s if u[j] > theta else zero
+                    d = gs[j] * h[j] + beta * du[j] * (unity - fired + (c_h + c_uh * u[j]) * h[j])
+                    e = gain * d + alpha * di[j]
+                    du[j] = d
+                    di[j] = e
+                    e = gain_syn * e
+                    to[j] = e
+                    one[j] += e
+                    two[j] += e * xs[j]
+            for j in range(size):
+                sums[b, 0, channel] += one[j]
+                sums[b, 1, channel] += two[j]
+                channel += 1
+                channel = 0 if channel == channels else channel
