@@ -141,14 +141,6 @@ def _memory(work: Work, steps: str) -> dict[str, Any]:
     _trim()
     time.sleep(0.05)
     before, file_before = _status("VmRSS"), _status("RssFile")
-    kept = None
-    if work.forward is not None:
-        alive = work.forward()
-        _trim()
-        kept = _status("VmRSS") - before
-        del alive
-        _trim()
-        before = min(before, _status("VmRSS"))
     sampled, stop = [before], threading.Event()
 
     def sample() -> None:
@@ -168,14 +160,22 @@ def _memory(work: Work, steps: str) -> dict[str, Any]:
     stop.set()
     if not exact:
         watcher.join()
-    return {
-        "kept_bytes": kept,
+    found = {
         "peak_bytes": (_status("VmHWM") if exact else max(sampled)) - before,
         "resident_before_bytes": before,
         "file_bytes": _status("RssFile") - file_before,
         "maxrss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "how": "VmHWM" if exact else "sampled every millisecond",
+        "kept_bytes": None,
     }
+    if work.forward is not None:  # last: a module may hold on to what a forward pass without a backward pass left
+        _trim()
+        before = _status("VmRSS")
+        alive = work.forward()
+        _trim()
+        found["kept_bytes"] = _status("VmRSS") - before
+        del alive
+    return found
 
 
 _ACTIONS: dict[str, Callable[..., dict[str, Any]]] = {"go": _go, "check": _check, "memory": _memory}
