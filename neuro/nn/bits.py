@@ -93,3 +93,16 @@ def events(words: A, index: A) -> None:
                 index[at] = np.int64(64) * w + lowest(word)
                 at += 1
                 word &= word - np.uint64(1)
+
+
+@kernel
+def add_up(words: A, total: A) -> None:
+    """total [group, n], zeros at first: how often each neuron fires, over rows r, r + group, r + 2 group, ..."""
+    one, g = total.dtype.type(1), np.int64(0)
+    for r in range(words.shape[0]):
+        for w in range(words.shape[1]):
+            word = words[r, w]
+            while word:
+                total[g, np.int64(64) * w + lowest(word)] += one
+                word &= word - np.uint64(1)
+        g = g + 1 if g + 1 < total.shape[0] else np.int64(0)

@@ -138,6 +138,16 @@ def _sum(x: Spikes, *, dtype: torch.dtype | None = None) -> Tensor:
     return torch.tensor(x.total(), dtype=dtype or x.dtype)
 
 
+def _sum_of(x: Spikes, dim: list[int] | None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Any:
+    """Spikes counted over the first dimension, time: the rate readout, exact. None for any other sum."""
+    known = dim is not None and [*dim] in ([0], [-x.dim()]) and not keepdim and dtype in (None, x.dtype)
+    if not known or x.dim() < 2 or not x.numel():
+        return None
+    total = torch.zeros((len(x.words) // x.shape[0], x.n), dtype=x.dtype)
+    bits.add_up(x.words, total.numpy())
+    return total.view(x.shape[1:])
+
+
 _KNOWN: dict[Any, Any] = {
     aten.detach.default: _same,
     aten.alias.default: _same,
@@ -145,4 +155,5 @@ _KNOWN: dict[Any, Any] = {
     aten.view.default: _view,
     aten._unsafe_view.default: _view,
     aten.sum.default: _sum,
+    aten.sum.dim_IntList: _sum_of,
 }

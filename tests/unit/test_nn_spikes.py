@@ -67,6 +67,21 @@ def test_ordinary_torch_code_sees_a_tensor() -> None:
     assert spikes.tolist() == dense.tolist()
 
 
+@pytest.mark.parametrize("shape", [(3, 2, 1), (4, 3, 63), (5, 2, 65), (2, 3, 4, 5, 7), (2, 2, 1000)])
+@pytest.mark.parametrize("rate", [0.0, 0.3, 1.0])
+def test_sums_over_time_are_those_of_the_dense_values(shape: tuple[int, ...], rate: float) -> None:
+    dense = some(shape, rate)
+    spikes = Spikes.pack(dense)
+    for dim in (0, -len(shape), 1, -1, (0, 1)):
+        for keepdim in (False, True):
+            assert torch.equal(spikes.sum(dim, keepdim=keepdim), dense.sum(dim, keepdim=keepdim))
+    assert torch.equal(spikes.sum(0, dtype=torch.float64), dense.sum(0, dtype=torch.float64))
+    assert torch.equal(spikes.flatten(0, 1).sum(0), dense.flatten(0, 1).sum(0))  # rows are the first dimension
+    leaf = Spikes.pack(dense).requires_grad_()
+    (leaf.sum(0) * 3).sum().backward()
+    assert torch.equal(leaf.grad, torch.full_like(dense, 3))  # type: ignore[arg-type]
+
+
 def test_copies_are_spikes_of_their_own() -> None:
     dense = some((4, 3, 70), 0.2)
     spikes = Spikes.pack(dense)
