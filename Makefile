@@ -42,6 +42,7 @@ endif
 
 proofs: $(STAMP)
 	@set -e; for proof in tests/proofs/*.py; do echo "== $$proof"; $(BIN)/python $$proof; done
+	$(BIN)/python tests/bench/speed_page.py  # docs/speed.md and its pictures
 
 # simulators and training frameworks that are measured beside ours, in environments of their own: none is a part of
 # this project. The frameworks come without their dependencies, which are named here: torchvision and torchaudio, which
