@@ -31,7 +31,7 @@ LEARNABLE = ("alpha", "beta", "v_threshold")
 NAMES = (*LEARNABLE, "v_reset", "gain_syn", "gain", "drive")
 WIDE = int(dk.WIDE)
 CROSSOVER = 0.25  # share of inputs that fire above which the dense product is faster (measured, see docs/speed.md)
-GROUP = 4096  # rows of activity of a group of samples: 1 MiB a block in float32, half of the second-level cache
+GROUP = 2048  # rows of activity of a group of samples: half a MiB a block in float32, of 2 MiB of second-level cache
 CHUNK = 1 << 22  # elements of dense activity made at a time from bits: 16 MiB in float32
 
 
@@ -163,7 +163,7 @@ class _Dense(torch.autograd.Function):
         by_events = isinstance(sparse, _Lists)
         keep_v = not rule.spiking or (call.graph and not by_events)
         keep_i = learn_alpha and not by_events
-        v = torch.empty((steps, batch, n), dtype=x.dtype) if keep_v else x.new_empty((0, 0, 0))
+        v = torch.empty((steps, batch, n), dtype=x.dtype) if keep_v else torch.empty((0, 0, 0), dtype=x.dtype)
         i_seq = np.empty((steps, batch, n), dtype) if keep_i else nothing
         w = weight.detach().contiguous().numpy()
         parts = _parts(blocks, batch)
@@ -189,7 +189,7 @@ class _Dense(torch.autograd.Function):
             w_t, none = weight.detach().t(), _Lists(np.zeros(1, np.int64), np.zeros(0, np.uint16))
             for begin, end in _chunks(x, n):
                 given = _dense(sparse, begin, end)
-                out = v[begin:end] if keep_v else x.new_empty((end - begin, batch, n))
+                out = v[begin:end] if keep_v else torch.empty((end - begin, batch, n), dtype=x.dtype)
                 torch.mm(given.view(-1, fan_in), w_t, out=out.view(-1, n))
                 kernel(begin, end, out.numpy(), none)
         if call.carry is not None:

@@ -136,6 +136,20 @@ def _pack(weight: A, o: np.uint64, width: np.uint64, table: A) -> None:
 
 
 @piece
+def _read(a: A, t: np.uint64, b: np.uint64, o: np.uint64, width: np.uint64, out: A, at: np.uint64) -> None:
+    """out[at..] = a[t, b, o..]."""
+    for j in range(width):
+        out[at + j] = a[t, b, o + j]
+
+
+@piece
+def _write(work: A, at: np.uint64, a: A, t: np.uint64, b: np.uint64, o: np.uint64, width: np.uint64) -> None:
+    """a[t, b, o..] = work[at..]."""
+    for j in range(width):
+        a[t, b, o + j] = work[at + j]
+
+
+@piece
 def _integrate(work: A, plain: bool) -> None:
     """One step of i and v. plain: alpha, gain_syn, gain, drive are 0, 1, 1, 0."""
     if plain:
@@ -204,21 +218,20 @@ def forward(
         for b in range(batch * part // U(parts), batch * (part + ONE) // U(parts)):
             _begin(p, i, m, b, o, width, work)
             for t in range(steps):
-                for j in range(WIDE):
-                    work[X + j] = work[BIAS + j]
                 if given:
-                    for j in range(width):
-                        work[X + j] += x[t, b, o + j]
+                    _read(x, t, b, o, width, work, X)
+                    for j in range(WIDE):
+                        work[X + j] += work[BIAS + j]
                 else:
+                    for j in range(WIDE):
+                        work[X + j] = work[BIAS + j]
                     r = t * batch + b
                     _gather(index, U(start[r]), U(start[r + ONE]), table, work)
                 _integrate(work, plain)
                 if keep_v:
-                    for j in range(width):
-                        v[t, b, o + j] = work[M + j]
+                    _write(work, M, v, t, b, o, width)
                 if keep_i:
-                    for j in range(width):
-                        i_out[t, b, o + j] = work[SYN + j]
+                    _write(work, SYN, i_out, t, b, o, width)
                 words[t, b, block] = _word(work)
                 _reset(work, subtract)
             for j in range(width):
@@ -249,8 +262,9 @@ def _slope(kind: int, a: float, work: A) -> None:
 
 
 @piece
-def _adjoint(work: A, kind: int, plain: bool, c_s: float, c_uh: float) -> None:
-    """One step back: work[X] becomes the gradient to the current."""
+def _adjoint(work: A, kind: int, plain: bool, c_k: float, c_uh: float) -> None:
+    """One step back: work[X] becomes the gradient to the current. c_k: what of v a spike leaves, 0 or 1."""
+    one = work.dtype.type(1)
     if kind == SILENT:
         for j in range(WIDE):
             work[DV + j] = work[BETA + j] * work[DU + j]
@@ -258,10 +272,10 @@ def _adjoint(work: A, kind: int, plain: bool, c_s: float, c_uh: float) -> None:
     else:
         for j in range(WIDE):
             u, h = work[M + j], work[H + j]
-            s = c_s if u > work[THETA + j] else work.dtype.type(0)
+            kept = c_k if u > work[THETA + j] else one
             dv = work[BETA + j] * work[DU + j]
             work[DV + j] = dv
-            work[DU + j] = work[G + j] * h + dv * (1 - s + (work[C_H + j] + c_uh * u) * h)
+            work[DU + j] = work[G + j] * h + dv * (kept + (work[C_H + j] + c_uh * u) * h)
     if plain:
         for j in range(WIDE):
             work[X + j] = work[DU + j]
@@ -305,8 +319,9 @@ def backward(
     groups, inputs = U(bounds.size - 1), U(d_weight.shape[2])
     by_lists = col.shape[0] > 0
     last_row = U(rows.shape[0] - 1)
+    wide = U(rows.shape[1])  # WIDE, but unknown to the compiler, which would unroll copies of known length into scalars
     zero = work.dtype.type(0)
-    c_s = zero if subtract else work.dtype.type(1)
+    c_k = work.dtype.type(1) if subtract else zero
     c_uh = zero if subtract else -attached
     packed = n
     for j in range(WIDE):
@@ -330,7 +345,10 @@ def backward(
             work[D_THETA + j] = 0
             work[D_BIAS + j] = 0
             work[H + j] = 0
-            work[G + j] = 0
+            work[M + j] = 0
+        for j in range(width, WIDE):
+            for k in range(TILE):
+                tile[U(k) * WIDE + j] = 0
         begin = groups * part // U(parts)
         for group in range(begin, groups * (part + ONE) // U(parts)):
             b_0 = U(bounds[group])
@@ -344,18 +362,17 @@ def backward(
                         r = U(t) * U(g.shape[1]) + U(b)
                         _gather(index, U(start[r]), U(start[r + ONE]), table, work)
                         _integrate(work, plain)
-                        for j in range(WIDE):
+                        for j in range(wide):
                             rows[base + t, j] = work[M + j]
                         if keep_i:
-                            for j in range(WIDE):
+                            for j in range(wide):
                                 currents[base + t, j] = work[SYN + j]
                         _reset(work, subtract)
                 else:
                     for t in range(steps):
-                        for j in range(width, WIDE):
-                            rows[base + t, j] = 0
-                        for j in range(width):
-                            rows[base + t, j] = v[t, b, o + j]
+                        _read(v, t, b, o, width, work, M)
+                        for j in range(wide):
+                            rows[base + t, j] = work[M + j]
                         if keep_i:
                             for j in range(width):
                                 currents[base + t, j] = i_seq[t, b, o + j]
@@ -366,16 +383,19 @@ def backward(
                 for back in range(steps):
                     t = steps - ONE - U(back)
                     row = base + t
-                    for j in range(width):
-                        work[G + j] = g[t, b, o + j]
-                    for j in range(WIDE):
+                    if U(back) % TILE == ZERO:  # rows that lie far apart in memory: many at once hide their latency
+                        for k in range(min(TILE, t + ONE)):
+                            _read(g, t - U(k), b, o, width, tile, U(k) * WIDE)
+                    at = U(back) % TILE * WIDE
+                    for j in range(wide):
+                        work[G + j] = tile[at + j]
+                    for j in range(wide):
                         work[M + j] = rows[row, j]
                     if kind == PRECOMPUTED:
-                        for j in range(width):
-                            work[H + j] = h[t, b, o + j]
+                        _read(h, t, b, o, width, work, H)
                     else:
                         _slope(kind, a, work)
-                    _adjoint(work, kind, plain, c_s, c_uh)
+                    _adjoint(work, kind, plain, c_k, c_uh)
                     if learn:
                         if t > ZERO:
                             for j in range(WIDE):
@@ -383,7 +403,7 @@ def backward(
                                 after = u - work[THETA + j] if subtract else work[V_RESET + j]
                                 work[M_0 + j] = after if u > work[THETA + j] else u
                             if keep_i:
-                                for j in range(WIDE):
+                                for j in range(wide):
                                     work[I_0 + j] = currents[row - ONE, j]
                         else:
                             for j in range(width):
@@ -392,11 +412,10 @@ def backward(
                         _learn(work, subtract, kind != SILENT, c_uh)
                     for j in range(WIDE):
                         work[D_BIAS + j] += work[X + j]
-                    for j in range(WIDE):
+                    for j in range(wide):
                         rows[row, j] = work[X + j]
                     if store:
-                        for j in range(width):
-                            delta[t, b, o + j] = work[X + j]
+                        _write(work, X, delta, t, b, o, width)
             if by_lists:
                 for k0 in range(ZERO, inputs, TILE):
                     size = min(TILE, inputs - U(k0))
@@ -405,7 +424,7 @@ def backward(
                             work[X + j] = 0
                         e = col[group, U(k0) + k]
                         _gather(when, U(e), U(col[group, U(k0) + U(k) + ONE]), rows, work)
-                        for j in range(WIDE):
+                        for j in range(wide):
                             tile[U(k) * WIDE + j] = work[X + j]
                     for j in range(width):
                         for k in range(size):
