@@ -7,7 +7,20 @@ from typing import NamedTuple
 import numpy as np
 
 from neuro.errors import NetworkError
-from neuro.ir import IF, RULES, Array, CubaLI, CubaLIF, Delta, I, Network, Neuron, ResonateAndFire, SigmaDelta
+from neuro.ir import (
+    IF,
+    RULES,
+    AdaptiveLIF,
+    Array,
+    CubaLI,
+    CubaLIF,
+    Delta,
+    I,
+    Network,
+    Neuron,
+    ResonateAndFire,
+    SigmaDelta,
+)
 
 
 def _problem(tau: Array, dt: float, rule: str) -> str | None:
@@ -49,7 +62,7 @@ def check(net: Network) -> None:
     """
     bad = []
     for name in net.of(Neuron):
-        for constant in ("tau_mem", "tau_syn"):
+        for constant in ("tau_mem", "tau_syn", "tau_adapt"):
             tau = getattr(net.nodes[name], constant, None)
             problem = None if tau is None else _problem(tau, net.dt, net.discretisation)
             if problem:
@@ -91,6 +104,16 @@ def coefficients(node: Neuron, dt: float, rule: str) -> Coefficients:
         alpha = decay(node.tau_syn, dt, rule)
         return Coefficients(alpha, (1.0 - alpha) * node.w_in, beta, gain, drive)
     return Coefficients(zero, one, beta, gain, drive)
+
+
+def adaptation(node: AdaptiveLIF, dt: float, rule: str) -> tuple[Array, Array, Array]:
+    """(rho, a, b) of w = rho w + a v + b s, each of the neuron's shape.
+
+    Raises:
+        NetworkError: as `decay`.
+    """
+    rho = decay(node.tau_adapt, dt, rule)
+    return rho, (1.0 - rho) * node.a_adapt, (1.0 - rho) * node.b_adapt
 
 
 def tau(decay_per_step: float, dt: float, rule: str = "exact") -> float:

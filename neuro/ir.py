@@ -36,8 +36,9 @@ import numpy as np
 
 from neuro.errors import NetworkError, UnknownNode
 from neuro.graded import ACTIVATIONS, Delta, I, ResonateAndFire, SigmaDelta, TernaryLIF
-from neuro.neuron import IF, LI, LIF, CubaLI, CubaLIF, Neuron
+from neuro.neuron import IF, LI, LIF, AdaptiveLIF, CubaLI, CubaLIF, Neuron
 from neuro.node import (
+    ADAPTATIONS,
     MAX_CHANNELS,
     MAX_DELAY_STEPS,
     MAX_WINDOW,
@@ -75,7 +76,7 @@ NODE_TYPES: Mapping[str, type[Node]] = types.MappingProxyType(
         for cls in (
             *(Input, Output, Linear, Affine, Conv2d, SumPool2d, AvgPool2d, MaxPool2d, Flatten, Scale, Delay),
             QuantisedReLU,
-            *(IF, LI, LIF, CubaLI, CubaLIF),
+            *(IF, LI, LIF, CubaLI, CubaLIF, AdaptiveLIF),
             *(TernaryLIF, I, Delta, SigmaDelta, ResonateAndFire),
         )
     }
@@ -240,6 +241,7 @@ def chain(nodes: Mapping[str, Node] | Iterable[tuple[str, Node]], dt: float, **o
 
 __all__ = [
     "ACTIVATIONS",
+    "ADAPTATIONS",
     "IF",
     "LI",
     "LIF",
@@ -251,6 +253,7 @@ __all__ = [
     "READOUTS",
     "RESETS",
     "RULES",
+    "AdaptiveLIF",
     "Affine",
     "Array",
     "AvgPool2d",

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from neuro.node import RESETS, Array, Node, Shape, expand, frozen, one_of, too_large
+from neuro.node import ADAPTATIONS, RESETS, Array, Node, Shape, expand, frozen, one_of, too_large
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +17,7 @@ class Neuron(Node):
     spiking: it sends spikes, 0 and 1. graded: it sends numbers, see `neuro.graded`. Neither: its membrane.
     """
 
-    _positive: ClassVar[tuple[str, ...]] = ("tau_mem", "tau_syn")
+    _positive: ClassVar[tuple[str, ...]] = ("tau_mem", "tau_syn", "tau_adapt")
     spiking: ClassVar[bool] = False
     graded: ClassVar[bool] = False
 
@@ -116,3 +116,37 @@ class CubaLIF(Neuron):
     v_reset: Array = 0.0  # type: ignore[assignment]
     w_in: Array = 1.0  # type: ignore[assignment]
     reset: str = "hard"
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptiveLIF(Neuron):
+    """Leaky integrate-and-fire with a second state w, c its decay over a step, that follows membrane and spikes:
+
+    u[t] = b v[t-1] + (1 - b) (v_leak + r x[t] - w[t-1]);  s[t] = u[t] > v_threshold;  v[t]: u[t] after the reset
+    w[t] = c w[t-1] + (1 - c) (a_adapt v[t] + b_adapt s[t])          "symplectic" (SE-adLIF, Baronig et al. 2025)
+    w[t] = c w[t-1] + (1 - c) (a_adapt v[t-1] + b_adapt s[t-1])      "euler"
+    u[t] = b v[t-1] + (1 - b) (v_leak + r x[t]);  s[t] = u[t] > v_threshold + w[t-1]
+    w[t] = c w[t-1] + (1 - c) b_adapt s[t]                           "threshold" (ALIF, Bellec et al. 2018)
+
+    tau_mem and tau_adapt in seconds; sources in `neuro.nn.adaptive`. No chip here has it.
+    """
+
+    spiking: ClassVar[bool] = True
+    tau_mem: Array
+    tau_adapt: Array
+    v_threshold: Array
+    a_adapt: Array = 0.0  # type: ignore[assignment]  # scalars become arrays in __post_init__
+    b_adapt: Array = 0.0  # type: ignore[assignment]
+    r: Array = 1.0  # type: ignore[assignment]
+    v_leak: Array = 0.0  # type: ignore[assignment]
+    v_reset: Array = 0.0  # type: ignore[assignment]
+    reset: str = "hard"
+    adaptation: str = "symplectic"
+
+    def problems(self) -> list[str]:
+        bad = super().problems()
+        if not one_of(self.adaptation, ADAPTATIONS):
+            bad.append(f"adaptation must be one of {ADAPTATIONS}, got {self.adaptation!r}")
+        elif not bad and self.adaptation == "threshold" and self.a_adapt.any():
+            bad.append("a threshold follows the spikes alone; leave out a_adapt")
+        return bad

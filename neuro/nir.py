@@ -16,8 +16,8 @@ readout            "count" behind spiking neurons, else "sum"
 =================  ===================================================================================
 
 Not in NIR, so written as nodes of our own: MaxPool2d (kernel_size, stride, padding), QuantisedReLU (step,
-levels), TernaryLIF, Delta, SigmaDelta and ResonateAndFire (their own fields, flags as 0 and 1). Other tools refuse
-a file that has one by its name. The largest value of an input channel is metadata.
+levels), TernaryLIF, Delta, SigmaDelta, ResonateAndFire and AdaptiveLIF (their own fields, flags as 0 and 1).
+Other tools refuse a file that has one by its name. The largest value of an input channel is metadata.
 
 Not in NIR, so refused by name: node names with "/" in them, and "." alone. In NIR, but not here:
 Conv1d, Threshold. nir 1.0.8 itself derives a wrong shape for a convolution whose kernel has sides of
@@ -46,7 +46,7 @@ from neuro.nir_nodes import ROWS, Reader
 from neuro.shapes import input_shape, sends_spikes
 
 DT_DYNAMIC, DT_STATIC = 1e-4, 1e-3
-TIMED = ("LI", "LIF", "CubaLI", "CubaLIF", "TernaryLIF", "ResonateAndFire", "Delay")
+TIMED = ("LI", "LIF", "CubaLI", "CubaLIF", "AdaptiveLIF", "TernaryLIF", "ResonateAndFire", "Delay")
 
 
 def save(network: Network, path: Path | str) -> None:

@@ -345,6 +345,7 @@ ROWS: dict[str, Row] = {
     "CubaLI": _neuron(ir.CubaLI),
     "CubaLIF": _neuron(ir.CubaLIF),
     "TernaryLIF": _flagged(ir.TernaryLIF, ()),
+    "AdaptiveLIF": _flagged(ir.AdaptiveLIF, (), ("reset", "adaptation")),
     "I": _neuron(ir.I),
     "Delta": _flagged(ir.Delta, ("cumulative",)),
     "SigmaDelta": _flagged(ir.SigmaDelta, ("cumulative",), ("activation",)),

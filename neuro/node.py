@@ -18,6 +18,7 @@ Edge = tuple[str, str]
 
 RULES = ("exact", "euler")
 RESETS = ("hard", "subtract")
+ADAPTATIONS = ("symplectic", "euler", "threshold")
 MAX_DELAY_STEPS = 1 << 20  # a delay line longer than this is a mistake in units, not a model
 MAX_CHANNELS = 1 << 24  # of one node and step (128 MiB of float64): more is a mistake, not a layer
 MAX_WINDOW = 1 << 12  # of kernel, stride, padding and dilation: no sensor has more pixels in a row

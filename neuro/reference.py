@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neuro import ir
-from neuro.discretise import Coefficients, coefficients
+from neuro.discretise import Coefficients, adaptation, coefficients
 from neuro.errors import NetworkError, SimulationError
 from neuro.ir import Array, Network, Node, Shape
 from neuro.shapes import input_shape
@@ -69,7 +69,7 @@ def run(
     sent = _at_rest(network, batch, past)
     v = {n: np.zeros((batch, *network.shapes[n])) for n in rules}
     i = dict(v)
-    rest: dict[str, dict[str, Array]] = {n: {} for n in rules}
+    rest: dict[str, dict[str, Array]] = {n: _constants(network, n) for n in rules}
     kept: dict[str, dict[str, list[NDArray[Any]]]] = {name: {} for name in (*RECORDS, "answers")}
     for t in range(steps):
         before, sent = sent, {}
@@ -198,14 +198,29 @@ def _resonator(
     return np.where(fired, node.v_threshold, imag), np.where(fired, 0.0, real), fired.astype(np.float64)
 
 
-Step = Callable[
-    [ir.Neuron, Coefficients, Array, Array, Array, dict[str, Array], float], tuple[Array, Array, Array]
-]
+def _adaptive(
+    node: ir.Neuron, c: Coefficients, i: Array, v: Array, x: Array, rest: dict[str, Array], dt: float
+) -> tuple[Array, Array, Array]:
+    assert isinstance(node, ir.AdaptiveLIF)
+    rho, a, b = rest["rho"], rest["a"], rest["b"]
+    w, before = rest.get("w", np.zeros_like(x)), rest.get("s", np.zeros_like(x))
+    u = c.beta * v + c.gain_mem * x + c.drive
+    if node.adaptation != "threshold":
+        u = u - (1.0 - c.beta) * w
+    fired = (u > (node.v_threshold + w if node.adaptation == "threshold" else node.v_threshold)).astype(np.float64)
+    after = np.where(fired > 0, node.v_reset, u) if node.reset == "hard" else u - fired * node.v_threshold
+    followed, spikes = (v, before) if node.adaptation == "euler" else (after, fired)
+    rest["w"], rest["s"] = rho * w + a * followed + b * spikes, fired
+    return x, after, fired
+
+
+Step = Callable[[ir.Neuron, Coefficients, Array, Array, Array, dict[str, Array], float], tuple[Array, Array, Array]]
 _BEYOND: dict[type[Node], Step] = {
     ir.TernaryLIF: _ternary,
     ir.Delta: _delta,
     ir.SigmaDelta: _sigma_delta,
     ir.ResonateAndFire: _resonator,
+    ir.AdaptiveLIF: _adaptive,
 }
 
 
@@ -359,6 +374,12 @@ def _silence(network: Network, name: str, steps: int, batch: int) -> Past:
     return deque([nothing] * length, maxlen=length)
 
 
+def at_rest(network: Network) -> dict[str, Array]:
+    """What every node has sent before step 0, [*shape of the node]."""
+    past = {n: _silence(network, n, 1, 1) for n in network.order if _delays(network.nodes[n])}
+    return {name: values[0] for name, values in _at_rest(network, 1, past).items()}
+
+
 def _at_rest(network: Network, batch: int, past: Mapping[str, Past]) -> dict[str, Array]:
     """What every node has sent before step 0: inputs and state zero, the rest what follows from that."""
     sent: dict[str, Array] = {}
@@ -373,6 +394,14 @@ def _at_rest(network: Network, batch: int, past: Mapping[str, Past]) -> dict[str
                 x = _total([sent[s] for s in network.sources(name)])
                 sent[name] = _STATELESS[type(node)](node, x, network.shapes[name])
     return sent
+
+
+def _constants(network: Network, name: str) -> dict[str, Array]:
+    """What a step needs beyond `Coefficients`; its further state joins them."""
+    node = network.nodes[name]
+    if not isinstance(node, ir.AdaptiveLIF):
+        return {}
+    return dict(zip(("rho", "a", "b"), adaptation(node, network.dt, network.discretisation), strict=True))
 
 
 def _neurons(network: Network) -> dict[str, ir.Neuron]:

@@ -230,6 +230,7 @@ _RULES: dict[str, Callable[[Node, Shape], tuple[Node, Shape]]] = {
     "LIF": _neuron,
     "CubaLI": _neuron,
     "CubaLIF": _neuron,
+    "AdaptiveLIF": _neuron,
     "TernaryLIF": _neuron,
     "I": _neuron,
     "Delta": _neuron,

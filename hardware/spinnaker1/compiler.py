@@ -58,6 +58,7 @@ REFUSES: dict[type[ir.Node], str] = {
     ir.SigmaDelta: _VALUES,
     ir.TernaryLIF: "a packet has no sign; use two LIF populations, one for either sign",
     ir.ResonateAndFire: "IF_curr_exp and IF_curr_delta have one state variable behind the synapse; use a CubaLIF",
+    ir.AdaptiveLIF: "IF_curr_exp and IF_curr_delta do not adapt; use a CubaLIF",
     ir.QuantisedReLU: _VALUES,
     ir.MaxPool2d: "synapses add; use a SumPool2d or AvgPool2d, or a stride",
 }

@@ -6,6 +6,7 @@ Tensors are [time, batch, ...] throughout. Spike functions: `neuro.nn.surrogate`
 from neuro.nn import conv as conv  # registers its joins
 from neuro.nn import dense as dense  # registers its join
 from neuro.nn import recurrent_join as recurrent_join
+from neuro.nn.adaptive import ALIF, AdLIF
 from neuro.nn.bridge import to_module, to_network
 from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.delay_linear import DelayLinear
@@ -16,9 +17,11 @@ from neuro.nn.quantised import QuantisedConv2d, QuantisedLinear, QuantisedReLU
 from neuro.nn.stateless import AvgPool2d, Dropout, Scale, ScaleNorm, SumPool2d
 
 __all__ = [
+    "ALIF",
     "IF",
     "LI",
     "LIF",
+    "AdLIF",
     "AvgPool2d",
     "CubaLI",
     "CubaLIF",

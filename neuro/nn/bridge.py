@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from neuro import discretise, ir
 from neuro.errors import ConversionError, NetworkError, UnsupportedLayer
 from neuro.ir import Array, Edge, Network, Node, Shape
+from neuro.nn.adaptive import COEFFICIENTS, AdLIF
 from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.delay_linear import DelayLinear
 from neuro.nn.grid import GridLayer
@@ -229,7 +230,7 @@ def _taps(draft: _Draft, name: str, layer: Taps) -> None:
 
 
 def _recurrent(draft: _Draft, name: str, layer: Recurrent) -> None:
-    _neuron(draft, name, layer.neuron)
+    _row(_EXPORT, layer.neuron)(draft, name, layer.neuron)
     weight = f"{name}_recurrent"
     draft.nodes[weight] = ir.Linear(_array(_real(layer.recurrent)[0]))
     draft.inner[name] = [(name, weight), (weight, name)]
@@ -269,6 +270,17 @@ def _neuron(draft: _Draft, name: str, layer: Neuron) -> None:
     draft.nodes[name] = _NODE[type(layer)](**given)
 
 
+def _adaptive(draft: _Draft, name: str, layer: AdLIF) -> None:
+    c = {n: _array(layer.value(n)) for n in COEFFICIENTS}
+    tau_mem, left = _constant(c["beta"], draft.dt, draft.rule)
+    tau_adapt, kept = _constant(c["rho"], draft.dt, draft.rule)
+    scale = kept if layer.adaptation == "threshold" else kept * left  # there w is measured in v, here in currents
+    draft.nodes[name] = ir.AdaptiveLIF(
+        tau_mem, tau_adapt, c["v_threshold"], c["a"] / scale, c["b"] / scale, r=c["gain"] / left,
+        v_leak=c["drive"] / left, v_reset=c["v_reset"], reset=layer.reset, adaptation=layer.adaptation,
+    )  # fmt: skip
+
+
 _NODE: dict[type[Neuron], Callable[..., Node]] = {LIF: ir.LIF, LI: ir.LI, CubaLIF: ir.CubaLIF, CubaLI: ir.CubaLI}
 _EXPORT: dict[type[nn.Module], Callable[[_Draft, str, Any], None]] = {
     nn.Linear: _linear,
@@ -290,6 +302,7 @@ _EXPORT: dict[type[nn.Module], Callable[[_Draft, str, Any], None]] = {
     LI: _neuron,
     CubaLIF: _neuron,
     CubaLI: _neuron,
+    AdLIF: _adaptive,
 }
 
 
@@ -405,6 +418,16 @@ def _import_neuron(node: ir.Neuron, network: Network, dtype: torch.dtype, option
     return _LAYER[type(node)](**uniform, **options)
 
 
+def _import_adaptive(node: ir.AdaptiveLIF, network: Network, dtype: torch.dtype, options: dict[str, Any]) -> nn.Module:
+    c = discretise.coefficients(node, network.dt, network.discretisation)
+    rho, a, b = discretise.adaptation(node, network.dt, network.discretisation)
+    scale = 1.0 if node.adaptation == "threshold" else 1.0 - c.beta
+    given = {"beta": c.beta, "rho": rho, "a": scale * a, "b": scale * b, "gain": c.gain_mem, "drive": c.drive}
+    given |= {"v_threshold": node.v_threshold, "v_reset": node.v_reset}
+    uniform: dict[str, Any] = {n: v.flat[0] if (v == v.flat[0]).all() else v for n, v in given.items()}
+    return AdLIF(**uniform, **{"reset": node.reset, "adaptation": node.adaptation, **options})
+
+
 def _import_avg(node: ir.AvgPool2d, *_: Any) -> nn.Module:
     return AvgPool2d(node.kernel_size, node.stride, node.padding)
 
@@ -445,4 +468,5 @@ _IMPORT: dict[type[Node], Callable[..., Any]] = {
     ir.Scale: _import_scale,
     ir.Delay: lambda node, *_: Delay(node.steps),
     **dict.fromkeys(_LAYER, _import_neuron),
+    ir.AdaptiveLIF: _import_adaptive,
 }

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from neuro import discretise
 from neuro.errors import NetworkError
 from neuro.ir import RESETS
-from neuro.nn import fused, recurrent
+from neuro.nn import fused, plain, recurrent
 from neuro.nn.joined import Carry
 from neuro.nn.neurons import NeuronParams, State, li_step, lif_step, reset_membrane, rest
 from neuro.nn.surrogate import AnySurrogate, SpikeFunction
@@ -46,7 +46,39 @@ class Temporal(nn.Module):
         raise NetworkError(f"{type(self).__name__} cannot run a long sample in pieces; leave out carry")
 
 
-class Neuron(Temporal):
+class Population(Temporal):
+    """Base of neurons, whatever their state: what `Recurrent` and a membrane readout ask of them."""
+
+    grid: Callable[[], fused.StateGrid] | None = None  # set by neuro.nn.grid.settle
+
+    def run(
+        self,
+        current: Tensor,
+        weight: Tensor | None = None,
+        *,
+        entering: tuple[Tensor, Tensor | None] | None = None,
+        carry: Carry | None = None,
+        membrane: bool = True,
+    ) -> tuple[Tensor, Any]:
+        """(spikes, v before the reset) for currents [time, batch, ...]; v may be None where no membrane is wanted.
+
+        weight, entering: of neurons that listen to themselves, and (weight, bias) of a Linear in front of those, see
+        `recurrent.run`.
+        """
+        raise NotImplementedError
+
+    def with_membrane(
+        self, current: Tensor, weight: Tensor | None = None, *, carry: Carry | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(output, v after the reset), both [time, batch, ...]; v is what a membrane readout sees."""
+        raise NotImplementedError
+
+    def membrane(self, state: Any) -> Tensor:
+        """v after the reset, of a state that `step` returned."""
+        raise NotImplementedError
+
+
+class Neuron(Population):
     """Base of all neurons: coefficients of `neurons.NeuronParams` per step.
 
     Fixed ones are float64 buffers, cast to the currents' dtype where they meet them.
@@ -88,7 +120,6 @@ class Neuron(Temporal):
         self._check(tensors, reset, learn)
         self.reset, self.detach, self.learn = reset, detach, tuple(learn)
         self.surrogate = make_surrogate(surrogate)
-        self.grid: Callable[[], fused.StateGrid] | None = None  # set by neuro.nn.grid.settle
         for name, value in tensors.items():
             if name in learn:
                 start = torch.logit(value) if name != "v_threshold" else value
@@ -148,11 +179,9 @@ class Neuron(Temporal):
         carry: Carry | None = None,
         membrane: bool = True,
     ) -> tuple[Tensor, Any]:
-        """(spikes, v before the reset) for currents [time, batch, ...]; the arguments are those of `fused.run`.
-
-        weight, entering: of neurons that listen to themselves, and (weight, bias) of a Linear in front of those, see
-        `recurrent.run`. On a grid currents and weight come in weight integers; v is in reals either way.
-        """
+        """As `Population.run`. On a grid currents and weight come in weight integers; v is in reals either way."""
+        if plain.wanted(current):
+            return plain.neuron(self, current, weight, entering, carry)
         grid = None if self.grid is None else self.grid()
         values = {n: self.value(n) for n in COEFFICIENTS}
         if grid is not None and not grid.state:
@@ -270,6 +299,7 @@ def weights(layer: Any) -> tuple[Tensor, Tensor | None]:
 class Recurrent(Temporal):
     """A neuron layer whose spikes return to it one step later: current x[t] + W s[t-1].
 
+    neuron: a spiking `Neuron` or `adaptive.AdLIF`.
     weight: [n, n], target by source; the layer's populations are vectors. x: [time, batch, n].
 
     Raises:
@@ -278,7 +308,7 @@ class Recurrent(Temporal):
 
     spiking = True
 
-    def __init__(self, neuron: Neuron, n: int) -> None:
+    def __init__(self, neuron: Population, n: int) -> None:
         super().__init__()
         if not neuron.spiking or n < 1:
             raise NetworkError(f"Recurrent needs a spiking neuron and n >= 1, got {type(neuron).__name__}, n = {n}")

@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_map_only
 from neuro import ir
 from neuro.errors import NetworkError
 from neuro.ir import READOUTS, Edge, Shape
-from neuro.nn import bits
+from neuro.nn import bits, plain
 from neuro.nn.delay import DelayedLinear
 from neuro.nn.joined import Carry, Chain, Join, find
 from neuro.nn.layers import Temporal
@@ -210,6 +210,8 @@ class SpikingNetwork(nn.Module):
         """Runs a chain as one; False where its join declines."""
         assert stage.join
         assert stage.chain
+        if plain.wanted(outputs[self.sources(stage.names[0])[0]]):
+            return False
         memory = None if carry is None else carry.setdefault(stage.names[-1], Carry())
         y = stage.join(stage.chain, _total([outputs[s] for s in self.sources(stage.names[0])]), memory)
         if y is not None:

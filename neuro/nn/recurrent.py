@@ -70,19 +70,19 @@ def run(
     return found if membrane else (found, None)
 
 
-def _few(x: Spikes, rows_of_carry: bool) -> bool:
+def few(x: Spikes, rows_of_carry: bool) -> bool:
     """Whether to go by events. A long sample in pieces always does: the choice would depend on the pieces."""
     return rows_of_carry or x.total() <= MANY * x.numel()
 
 
-def _table(weight: Tensor) -> NDArray[Any]:
+def table_of(weight: Tensor) -> NDArray[Any]:
     """[n, sources] transposed, with a row of zeros behind it."""
     table = np.zeros((weight.shape[1] + 1, weight.shape[0]), weight.numpy().dtype)
     table[:-1] = weight.numpy().T
     return table
 
 
-def _to_weight(before: Words, words: Words, d: Tensor, sources: int) -> Tensor:
+def to_weight(before: Words, words: Words, d: Tensor, sources: int) -> Tensor:
     """sum over rows of d[row] s[row]^T, [n, sources]; the spikes are ``before``, then ``words``. d: [rows, n]."""
     n = d.shape[1]
     total, index = np.zeros((sources + 1, n), d.numpy().dtype), np.empty((n, sources + 4), np.uint64)
@@ -91,7 +91,7 @@ def _to_weight(before: Words, words: Words, d: Tensor, sources: int) -> Tensor:
     return torch.from_numpy(total[:-1]).t()
 
 
-def _bits(spikes: Tensor) -> Words:
+def bits_of(spikes: Tensor) -> Words:
     words = np.empty((len(spikes), -(-spikes.shape[1] // 64)), np.uint64)
     bits.pack(spikes.detach().contiguous().numpy(), words)
     return words
@@ -102,7 +102,7 @@ def _start(carry: Carry | None, batch: int, n: int, dtype: np.dtype[Any]) -> tup
     if carry is None or carry.value is None:
         return [np.zeros((batch, n), dtype) for _ in range(2)], np.zeros((batch, -(-n // 64)), np.uint64)
     state, spikes = carry.value
-    return [np.array(part.detach().numpy(), dtype) for part in state], _bits(spikes)
+    return [np.array(part.detach().numpy(), dtype) for part in state], bits_of(spikes)
 
 
 class _Loop(torch.autograd.Function):
@@ -126,7 +126,7 @@ class _Loop(torch.autograd.Function):
         ctx.learn = call.graph and any(ctx.needs_input_grad[4:7])
         learn_alpha = call.graph and bool(ctx.needs_input_grad[4])
         steps, none = len(x), weight.new_empty((0, 0, 0))
-        events = w_in is not None and isinstance(x, Spikes) and _few(x, call.carry is not None)
+        events = w_in is not None and isinstance(x, Spikes) and few(x, call.carry is not None)
         current = none if events else x.dense() if isinstance(x, Spikes) else x.detach()
         if w_in is not None and not events:
             current = nn.functional.linear(current, w_in.detach(), None if bias is None else bias.detach())
@@ -143,12 +143,12 @@ class _Loop(torch.autograd.Function):
         state, before = _start(call.carry, batch, n, p["alpha"].dtype)
         start = [torch.from_numpy(part * grid[1]).to(weight.dtype) for part in state] if ctx.learn else []
         entering = x.words.reshape(steps, batch, -1) if events else words[:0]  # type: ignore[attr-defined]
-        table_in = _table(w_in.detach()) if events and w_in is not None else np.zeros((1, n), dtype)
+        table_in = table_of(w_in.detach()) if events and w_in is not None else np.zeros((1, n), dtype)
         offset = np.zeros(n, dtype) if bias is None else bias.detach().numpy()
         room, index = np.empty((batch, n), dtype), np.empty((batch, max(n, len(table_in)) + 4), np.uint64)
         kernels.over_rows(
             loops.forward, torch.get_num_threads(), batch, steps * batch * n * 4,
-            current.numpy(), entering, table_in, offset, _table(weight.detach()), before, *state, v.numpy(), words,
+            current.numpy(), entering, table_in, offset, table_of(weight.detach()), before, *state, v.numpy(), words,
             i_seq.numpy(), room, index, *(p[name] for name in names), rule.reset == "subtract", keep_v, learn_alpha,
             *grid,
         )  # fmt: skip
@@ -179,8 +179,8 @@ class _Loop(torch.autograd.Function):
         if need[3]:
             words = ctx.words.reshape(steps * batch, -1)
             sent = Spikes(words, (steps, batch, n), v.dtype)
-            if _few(sent, False):
-                d_weight = _to_weight(ctx.before, words, flat, n)
+            if few(sent, False):
+                d_weight = to_weight(ctx.before, words, flat, n)
             else:
                 early = Spikes(ctx.before, (1, batch, n), v.dtype).dense()
                 d_weight = flat.t() @ torch.cat([early, sent.dense()[:-1]]).view(-1, n)
@@ -190,8 +190,8 @@ class _Loop(torch.autograd.Function):
             x, w_in = front
             d_x = (flat @ w_in).view(x.shape) if need[0] else None
             d_bias = flat.sum(0) if need[2] else None
-            if need[1] and isinstance(x, Spikes) and _few(x, False):
-                d_in = _to_weight(x.words[:0], x.words, flat, w_in.shape[1])
+            if need[1] and isinstance(x, Spikes) and few(x, False):
+                d_in = to_weight(x.words[:0], x.words, flat, w_in.shape[1])
             elif need[1]:
                 d_in = flat.t() @ (x.dense() if isinstance(x, Spikes) else x).reshape(len(flat), -1)
         wanted = [d.sum(0) if n else None for d, n in zip((d_alpha, d_beta, d_theta), need[4:7], strict=True)]

@@ -59,8 +59,8 @@ def add_rows(index: A, count: np.uint64, table: A, current: A) -> None:
 
 
 @piece
-def fire(m: A, words: A, theta: A, v_reset: A, subtract: bool) -> None:
-    """The bits of m > theta, and m after the reset."""
+def above(m: A, theta: A, words: A) -> None:
+    """words: the bits of m > theta."""
     n = U(m.size)
     whole = n // WORD
     for w in range(whole):
@@ -73,11 +73,17 @@ def fire(m: A, words: A, theta: A, v_reset: A, subtract: bool) -> None:
         for k in range(whole * WORD, n):
             word |= U(m[k] > theta[k]) << (U(k) - whole * WORD)
         words[whole] = word
+
+
+@piece
+def fire(m: A, words: A, theta: A, v_reset: A, subtract: bool) -> None:
+    """The bits of m > theta, and m after the reset."""
+    above(m, theta, words)
     if subtract:
-        for k in range(n):
+        for k in range(U(m.size)):
             m[k] = m[k] - theta[k] if m[k] > theta[k] else m[k]
     else:
-        for k in range(n):
+        for k in range(U(m.size)):
             m[k] = v_reset[k] if m[k] > theta[k] else m[k]
 
 

@@ -40,7 +40,7 @@ def test_a_program_keeps_the_kernels_contract() -> None:
 
 
 def test_every_node_type_is_supported_or_refused_by_name() -> None:
-    assert set(SUPPORTS) == set(ir.NODE_TYPES.values()) - {ir.MaxPool2d, ir.QuantisedReLU}
+    assert set(SUPPORTS) == set(ir.NODE_TYPES.values()) - {ir.MaxPool2d, ir.QuantisedReLU, ir.AdaptiveLIF}
 
 
 def test_unknown_chip_and_unknown_option() -> None:
