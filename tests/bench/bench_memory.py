@@ -39,15 +39,17 @@ def neuron_steps(what):
 
 
 def measure(what, peers=PEERS, threads=2):
-    """One row: bytes of each, and ours over SpikingJelly's (the lower of its two releases)."""
+    """One row: bytes of each, and ours over SpikingJelly's present release: all, and without the gradients."""
     found, left_out = peak(what, peers=peers, threads=threads)
     row = {"what": what, "machine": machine(threads), "gradient_bytes": gradient_bytes(what), "left_out": left_out}
     row["frameworks"] = found
     ours = row["ours_bytes"] = found["neuro"]["peak_bytes"]
     row["kept_bytes_per_neuron_step"] = found["neuro"]["kept_bytes"] / neuron_steps(what)
-    theirs = [f["peak_bytes"] for name, f in found.items() if name.startswith("spikingjelly")]
-    if theirs:
-        row["of_spikingjelly"] = ours / min(theirs)
+    if "spikingjelly" in found:
+        theirs = found["spikingjelly"]["peak_bytes"]
+        row["of_spikingjelly"] = ours / theirs
+        row["gradients_of_spikingjelly"] = row["gradient_bytes"] / theirs
+        row["rest_of_spikingjelly"] = (ours - row["gradient_bytes"]) / (theirs - row["gradient_bytes"])
     return row
 
 

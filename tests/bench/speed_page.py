@@ -80,13 +80,26 @@ def versions(parts):
     return ", ".join(f"{name} {v}" for name, v in found.items())
 
 
+def ordered(parts, kind):
+    """Parts of a kind in the order of the benches, whenever they were measured."""
+    found = [(k, r) for k, r in parts.items() if k.startswith(kind)]
+    size = ["n 256", "n 1024", "n 4096"]
+    how = ["spikes, as a hidden", "real numbers", "spikes, as the first"]
+
+    def place(item):
+        ranks = [next((i for i, word in enumerate(words) if word in item[0]), len(words)) for words in (how, size)]
+        return (ranks[0] == len(how), *ranks)
+
+    return sorted(found, key=place)
+
+
 def time_table(parts):
     lines = [
         "| work | axonport | of the floor | fastest peer | times as fast | against Spyx by hand | against each |",
         "|---|---|---|---|---|---|---|",
     ]
-    for key, row in parts.items():
-        if not key.startswith("time: ") or "ratio" not in row:
+    for key, row in ordered(parts, "time: "):
+        if "ratio" not in row:
             continue
         own, ratios = row["fastest_peer"], row["ratios"]
         each = ", ".join(f"{NAMES[n]} {r['ratio']:.2g}" for n, r in ratios.items())
@@ -100,11 +113,11 @@ def time_table(parts):
 
 def memory_table(parts):
     lines = [
-        "| work | axonport | SpikingJelly 2 | share | others | gradients alone | kept for the backward pass |",
-        "|---|---|---|---|---|---|---|",
+        "| work | axonport | SpikingJelly 2 | share | share without gradients | others | gradients | kept bytes |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for key, row in parts.items():
-        if not key.startswith("memory: ") or "of_spikingjelly" not in row:
+    for key, row in ordered(parts, "memory: "):
+        if "of_spikingjelly" not in row:
             continue
         peaks = {n: f["peak_bytes"] / 1e6 for n, f in row["frameworks"].items()}
         others = ", ".join(f"{NAMES[n]} {v:.0f}" for n, v in peaks.items() if n not in ("neuro", "spikingjelly"))
@@ -113,9 +126,10 @@ def memory_table(parts):
             f"{peaks['neuro']:.1f} MB",
             f"{peaks['spikingjelly']:.1f} MB",
             f"**{row['of_spikingjelly']:.2f}**",
+            f"{row['rest_of_spikingjelly']:.2f}",
             others,
             f"{row['gradient_bytes'] / 1e6:.1f} MB",
-            f"{row['kept_bytes_per_neuron_step']:.2f} bytes per neuron and step",
+            f"{row['kept_bytes_per_neuron_step']:.2f}",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
@@ -125,7 +139,7 @@ def ratios_picture(parts, path):
     """Bars: how many times longer than ours each takes, and the dense floor beside them."""
     import matplotlib.pyplot as plt
 
-    rows = {k[6:]: r for k, r in parts.items() if k.startswith("time: ") and "ratio" in r}
+    rows = {k[6:]: r for k, r in ordered(parts, "time: ") if "ratio" in r}
     figure, axes = plt.subplots(figsize=(8.6, 0.95 * len(rows) + 1.1), layout="constrained")
     high = 0.84 / (len(BARS) + 1)
     for k, row in enumerate(rows.values()):
@@ -209,8 +223,14 @@ def page(training, curves):
         "",
         "Counted are activations, gradients and work space, not weights, input and code; `tests/axon_peers.py` says",
         "how. Weight and input gradients are dense in every framework, so no step can do with less than those.",
+        "Kept bytes: what our forward pass leaves for the backward pass, per neuron and step.",
         "",
     ]
+    for name, title in (("bench_latency", "Latency of one sample"), ("bench_delays", "Delays")):
+        if parts.get(name, {}).get("said"):
+            lines += [f"## {title}", "", f"`tests/bench/{name}.py` said:", "", "```text"]
+            lines += [line for line in parts[name]["said"].strip().splitlines() if not line.startswith("{")]
+            lines += ["```", ""]
     if curves:
         lines += [
             "## Cost against size",
