@@ -28,6 +28,7 @@ def simulate(model: Any, *inputs: Any, chip: str | None = None, **options: Any) 
     `neuro.ir.Network`             `neuro.engine.network_run.Plan.run`; dtype                `Record`
     its `Plan`, for many calls     `neuro.engine.network_run.Plan.run`                       `Record`
     `neuro.ir.Network` with chip=  `neuro.hardware.simulate`, the network compiled before it `Trace`
+    `neuro.engine.circuit.Circuit` `neuro.engine.simulation.Simulation.run`; threads          `Recording`
     `neuro.hardware` `Program`     `neuro.hardware.simulate`                                 `Trace`
     ============================== ========================================================= =================
 
