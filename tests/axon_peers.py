@@ -190,6 +190,7 @@ def environment(threads: int, path: Iterable[str] = ()) -> dict[str, str]:
     found = dict(os.environ) | {f"{n}_NUM_THREADS": str(threads) for n in names}
     found["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}"
     found["JAX_PLATFORMS"] = "cpu"
+    found.pop("OMP_WAIT_POLICY", None)  # ours sets its own when it is imported; others keep their default
     found["MALLOC_MMAP_THRESHOLD_"] = found["MALLOC_TRIM_THRESHOLD_"] = str(1 << 16)
     found["PYTHONPATH"] = os.pathsep.join([*path, str(HERE)])
     return found
