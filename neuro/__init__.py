@@ -12,8 +12,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 # Threads of torch's OpenMP that have nothing to do else spin for milliseconds on cores that our own threads want: an
-# epoch of the N-MNIST preset took 1.17 s on 2 cores, and takes 0.86 s (digits 0.63 and 0.44). Read when torch is loaded,
-# so it takes effect where neuro is imported first; what the user has set stays.
+# epoch of the N-MNIST preset took 1.17 s on 2 cores and takes 0.86 s so (digits 0.63 and 0.44 s). Read when torch is
+# loaded, so it takes effect where neuro is imported first; what the user has set stays.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOME = {
