@@ -6,7 +6,7 @@
 Everybody gets the same weights, the same input and the same task, and the care of somebody who knows the framework:
 one matrix product over all steps, then the neurons over time; whole time in one call where there is such a thing.
 
-- neuro: `neuro.nn.SpikingNetwork`; spikes come and go as bits. Imported before torch, as its guide has it.
+- neuro: `neuro.nn.SpikingNetwork`; spikes come and go as bits. Imported before torch (see neuro/__init__.py).
 - torch_loop: a plain loop over steps in torch, the oracle of all checks.
 - snntorch: Leaky, one step at a time. spikingjelly: LIFNode, step_mode "m".
 - norse: LIFBoxCell in Lift. Its surrogate is 1 / (1 + |x|)^2 (1.1.0 takes no notice of alpha), and the gradient flows
