@@ -21,7 +21,8 @@ INPUT, OUTPUT, LINEAR, LATE, CONV, SUM, MAX, SCALE, DELAY, LEVELS, NEURON = rang
 # columns of a row; A..H: what a kind needs besides
 KIND, N_IN, N_OUT, FROM, TO, X, Y, LIST_X, LIST_Y, PA, PB, PC, PD, PE, PF, PG, PH = range(17)
 COLUMNS = 17
-SYNAPSE, SPIKES, SUBTRACT = 1, 2, 4  # flags of a neuron
+# flags of a neuron; ALIKE: all of a population have the same coefficients; COPY: i is a stretch of its own, not x
+SYNAPSE, SPIKES, SUBTRACT, ALIKE, COPY = 1, 2, 4, 8, 16
 WINDOW = 12  # numbers that describe a convolution or a pool, in ``ints``
 
 
@@ -234,28 +235,31 @@ def _neurons(flags: int, x: A, p: A, i: A, v: A, y: A, fired: A) -> None:
         alpha, gain_syn = p[:n], p[n : 2 * n]
         for k in range(n):
             i[k] = alpha[k] * i[k] + gain_syn[k] * x[k]
-    else:
+    elif flags & COPY:
         for k in range(n):
             i[k] = x[k]
+    theta, v_reset = p[5 * n : 6 * n], p[6 * n : 7 * n]
+    one, zero = y.dtype.type(1), y.dtype.type(0)
+    subtract = flags & SUBTRACT != 0
     if not flags & SPIKES:
         for k in range(n):
             v[k] = beta[k] * v[k] + gain[k] * i[k] + drive[k]
             y[k] = v[k]
-        return
-    theta, v_reset = p[5 * n : 6 * n], p[6 * n : 7 * n]
-    one, zero = y.dtype.type(1), y.dtype.type(0)
-    if flags & SUBTRACT:
+    elif flags & ALIKE:
+        b0, g0, d0, t0, r0 = beta[0], gain[0], drive[0], theta[0], v_reset[0]
         for k in range(n):
-            u = beta[k] * v[k] + gain[k] * i[k] + drive[k]
-            spike = u > theta[k]
-            v[k] = u - theta[k] if spike else u
+            u = b0 * v[k] + g0 * i[k] + d0
+            spike = u > t0
+            after = u - t0 if subtract else r0
+            v[k] = after if spike else u
             y[k] = one if spike else zero
             fired[k] = np.uint8(spike)
     else:
         for k in range(n):
             u = beta[k] * v[k] + gain[k] * i[k] + drive[k]
             spike = u > theta[k]
-            v[k] = v_reset[k] if spike else u
+            after = u - theta[k] if subtract else v_reset[k]
+            v[k] = after if spike else u
             y[k] = one if spike else zero
             fired[k] = np.uint8(spike)
 
@@ -276,12 +280,12 @@ def _list_fired(n: int, fired: A, found: A) -> None:
 
 @disjoint
 def run(
-    b: int, steps: int, code: A, sources: A, ints: A, links: A, p: A, start: A, index: A, value: A, taken: A,
-    taken_spikes: A, f: A, q: A, fired: A, room: A, out: A, spikes: A,
+    b: int, steps: int, code: A, sources: A, ints: A, links: A, p: A, weights: A, start: A, index: A, value: A,
+    taken: A, taken_spikes: A, f: A, q: A, fired: A, room: A, out: A, spikes: A,
 ) -> None:  # fmt: skip
     """Sample b of a batch.
 
-    ints, links: geometry, delays and their synapses. p: weights and coefficients. start [inputs, steps + 1], index,
+    ints, links: geometry, delays and their synapses. p: coefficients; weights. start [inputs, steps + 1], index,
     value: what comes in. f, q: the state, before step 0 when called. taken, taken_spikes [stretches, 2]: (from,
     length) of f to write to out [time, batch, *] and to spikes uint8, one after the other. fired, room: work space.
     """
@@ -317,13 +321,13 @@ def run(
             elif kind in (LINEAR, LATE):
                 y[:] = 0
                 if kind == LINEAR:
-                    _rows(listed, x, p[c[PA] : c[PA] + n_in * n_out].reshape(n_in, n_out), y)
+                    _rows(listed, x, weights[c[PA] : c[PA] + n_in * n_out].reshape(n_in, n_out), y)
                 else:
                     ring, delays = c[PC], ints[c[PD] : c[PD] + c[PE]]
                     past = f[c[PF] : c[PF] + ring * n_in]
                     lists = q[c[PG] : c[PG] + ring * (n_in + 1)]
                     ends = ints[c[PD] + c[PE] : c[PD] + c[PE] + c[PE] * (n_in + 1)]
-                    target, weight = links[c[PH] :], p[c[PA] :]
+                    target, weight = links[c[PH] :], weights[c[PA] :]
                     _late(t, ring, x, past, listed, lists, delays, ends, target, weight, room[:n_out], y)
                 if c[PB] >= 0:
                     bias = p[c[PB] : c[PB] + n_out]
@@ -331,7 +335,7 @@ def run(
                         y[k] += bias[k]
             elif kind == CONV:
                 bias = p[c[PB] : c[PB] + c[PC]]
-                _window(ints[c[PD] : c[PD] + 14], listed, x, p[c[PA] :], bias, room[:n_out], y)
+                _window(ints[c[PD] : c[PD] + 14], listed, x, weights[c[PA] :], bias, room[:n_out], y)
             elif kind == SUM:
                 _pool(ints[c[PD] : c[PD] + 14], listed, x, p[c[PA]], y)
             elif kind == MAX:

@@ -77,7 +77,7 @@ class Plan:
             for b, events in zip(range(first, last), _events(dense, first, last, self.dtype), strict=True):
                 f[:], q[:] = bound.f0, bound.q0
                 kernels.run(
-                    b, steps, bound.code, bound.sources, packed.ints, packed.links, packed.p, *events,
+                    b, steps, bound.code, bound.sources, packed.ints, packed.links, packed.p, packed.weights, *events,
                     numbers.taken, fired.taken, f, q, bits, room, out, spikes,
                 )  # fmt: skip
                 sane[b] = np.isfinite(f).all()

@@ -220,6 +220,22 @@ def test_a_plan_is_kept_as_long_as_its_network() -> None:
     assert kept() is None
 
 
+def test_weights_that_single_precision_holds_are_kept_so() -> None:
+    """Half of the memory, the same bits; and one weight that it does not hold keeps all of them whole."""
+    rng = np.random.default_rng(0)
+    for width, odd in ((np.float32, 0.0), (np.float64, 1e-12)):
+        weight = rng.normal(size=(20, 30)).astype(np.float32).astype(float)
+        weight[3, 4] += odd
+        conv = ir.Conv2d(rng.normal(size=(2, 1, 2, 2)).astype(np.float32))
+        nodes = {"input": ir.Input((1, 6, 7)), "conv": conv, "flat": ir.Flatten(), "slow": ir.Linear(
+            rng.integers(-9, 9, (30, 60)) / 8, rng.integers(0, 3, (30, 60))), "fc": ir.Linear(weight),
+            "lif": lif(20), "output": ir.Output("count")}  # fmt: skip
+        network = ir.chain(nodes, 1e-3)
+        x = some(network, rate=0.3)
+        assert_same(neuro.simulate(network, x, record=EVERYTHING), reference.run(network, x, record=EVERYTHING))
+        assert network_run.plan_of(network, np.float64).packed.weights.dtype == width
+
+
 def test_samples_of_many_lengths() -> None:
     network, plan = wide(), Plan(wide())
     for steps in (*range(1, 12), 3, 1):
