@@ -14,14 +14,14 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
-from training_rows import HOISTED, ROOT, measure, merge, say  # noqa: E402
+from training_rows import ROOT, measure, merge, say  # noqa: E402
 
 BASE = {"task": "linear_lif", "n": 512, "steps": 100, "batch": 16, "rate": 0.05, "input_gradient": True}
 AXES = {
     "neurons": ("n", (128, 256, 512, 1024, 2048)),
-    "steps": ("steps", (25, 50, 100, 200, 400, 800)),
-    "rate": ("rate", (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)),
-    "batch": ("batch", (1, 4, 16, 64, 256)),
+    "steps": ("steps", (50, 100, 200, 400, 800)),
+    "rate": ("rate", (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)),
+    "batch": ("batch", (1, 4, 16, 64)),
 }
 
 
@@ -35,7 +35,7 @@ def main():
         if arguments.only not in ("", axis):
             continue
         for value in values:
-            peers, count = ("spikingjelly", "spyx", HOISTED), 3 if arguments.quick else 5
+            peers, count = ("spikingjelly", "spyx"), 3 if arguments.quick else 5
             row = measure(BASE | {key: value}, peers=peers, count=count, check=False, loop=False)
             say(f"{axis} {value}", row)
             merge(arguments.json, {f"{axis} {value}": row | {"axis": axis, "value": value}}, limits=False)
