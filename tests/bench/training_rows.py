@@ -20,7 +20,9 @@ SCRIPT = Path(__file__).with_name("peer_training.py")
 OLDER = "spikingjelly 0.0.0.0.14"
 HOISTED = "spyx_hoisted"
 PEERS = ("spikingjelly", OLDER, "spyx", HOISTED, "snntorch", "norse")
-TOLERANCE = 2e-3  # of the loss and of each gradient: a spike in a million may fall on the other side of the threshold
+# Rounding moves a spike in a million by a step or over the threshold, which the loss hardly sees and gradients do; a
+# surrogate, a reset or a decay that is not the same is off by ten per cent and more
+TOLERANCE = {"loss": 2e-3, "gradients": 2e-2}
 
 
 def job(framework, arguments):
@@ -42,6 +44,12 @@ def differences(found, expected):
         "loss": abs(found["loss"] - expected["loss"]) / max(1.0, abs(expected["loss"])),
         "gradients": [float(d) for d in norms],
     }
+
+
+def unequal(difference):
+    """Whether two frameworks compute different things; NaN is different."""
+    small = difference["loss"] <= TOLERANCE["loss"], max(difference["gradients"]) <= TOLERANCE["gradients"]
+    return not all(small)
 
 
 def compare(times, arguments, threads):
