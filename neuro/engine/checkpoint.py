@@ -90,7 +90,7 @@ def load(path: Path, circuit: Circuit, state: State, net: Net) -> int:
         FormatError: not such a file. RunError: of another circuit.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as handle, np.load(handle, allow_pickle=False) as file:
             held = {name: file[name] for name in file.files}
         version, circuit_of, step = int(held["version"]), str(held["circuit"]), int(held["step"])
         steps, populations, neurons = (held[f"spike_{n}"] for n in ("step", "population", "neuron"))

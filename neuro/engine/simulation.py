@@ -21,8 +21,8 @@ from neuro.engine.kernels import State, Work, advance, advance_loihi2
 from neuro.engine.neurons import ROOM
 from neuro.errors import SimulationError
 
-MOST_STEPS = 1 << 12  # of one call of the kernel
-ROOM_FOR_SPIKES = 1 << 25  # entries: what a call may write before its spikes are collected
+MOST_STEPS = 1 << 10  # of one call of the kernel
+ROOM_FOR_SPIKES = 1 << 23  # entries: what a call may write before its spikes are collected; few, they stay cached
 Progress = Callable[[int, int], None]
 Probes = Mapping[tuple[str, str], ArrayLike]
 IntArray = NDArray[np.int64]
@@ -102,6 +102,27 @@ class Simulation:
         """Memory of pointers, targets, weights and delays over the number of synapses."""
         return self.built.bytes / max(1, sum(self.synapses))
 
+    def connections(self, number: int) -> tuple[IntArray, IntArray, NDArray[Any], IntArray]:
+        """Sources, targets, weights and delays (steps) of a projection, by part and row."""
+        net, pools, found = self._net, self.built.pools, []
+        bins, size = int(net.bins[number]), int(net.size[net.source[number]])
+        for part in range(net.parts):
+            at = int(net.pointer_at[number, part])
+            counts: Any = np.diff(pools.pointer[at : at + size * bins + 1].astype(np.int64))
+            n: int = int(counts.sum())
+            row = np.repeat(np.arange(size * bins), counts)
+
+            def of(pool: NDArray[Any], begin: Any, n: int = n) -> NDArray[Any]:
+                return pool[int(begin) : int(begin) + n]
+
+            target = of(pools.target, net.synapse_at[number, part]) + part * net.width[net.target[number]]
+            weighs, late = net.weighs[number], not net.pulled[number]
+            weight = of(pools.weight, net.weight_at[number, part]) if weighs else np.repeat(net.weight[number], n)
+            delay = of(pools.delay, net.delay_at[number, part]) if late else row % bins + net.low[number] - 1
+            found.append((row // bins, target.astype(np.int64), weight, delay.astype(np.int64)))
+        sources, targets, weights, delays = (np.concatenate(column) for column in zip(*found, strict=True))
+        return sources, targets, weights, delays
+
     def run(
         self,
         steps: int | None = None,
@@ -148,7 +169,7 @@ class Simulation:
         }
         sizes = {name: p.size for name, p in self.circuit.populations.items()}
         probed = {key: self._real(key, out[:, column]) for key, column in columns.items()}
-        done = self._events() - events
+        done = self._events() - events  # of all threads
         return Recording(begin, count, self.circuit.dt, joined, probed, counts, sizes, done, busy)
 
     def save(self, path: str | Path) -> None:

@@ -59,3 +59,11 @@ def test_bring_a_network() -> None:
     assert found["float"] > 0.9
     assert found["loihi2"] > 0.9
     assert found["substitutions"] == 5
+
+
+def test_balanced_network() -> None:
+    found = module("08_balanced_network").main()
+    assert 36 <= found["rate_hz"] <= 38
+    assert 0.35 < found["cv"] < 0.5
+    assert found["bytes_per_synapse"] < 2.1
+    assert found["repeated"] == 1
