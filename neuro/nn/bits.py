@@ -33,15 +33,19 @@ def lowest(word: np.uint64) -> np.int64:
 @kernel
 def pack(dense: A, words: A) -> None:
     """dense [rows, n] of 0 and anything else -> words [rows, ceil(n / 64)]."""
-    rows, n = dense.shape
+    rows, n = np.uint64(dense.shape[0]), np.uint64(dense.shape[1])
+    whole, wide = n // np.uint64(64), np.uint64(64)
     for r in range(rows):
-        row = dense[r]
-        for w in range(words.shape[1]):
-            word = np.uint64(0)
-            first = w * 64
-            for k in range(first, min(first + 64, n)):
-                word |= np.uint64(row[k] != 0) << np.uint64(k - first)
+        for w in range(whole):  # of known length: vectors
+            word, first = np.uint64(0), np.uint64(w) * wide
+            for k in range(wide):
+                word |= np.uint64(dense[r, first + np.uint64(k)] != 0) << np.uint64(k)
             words[r, w] = word
+        if n % wide:
+            word, first = np.uint64(0), whole * wide
+            for k in range(n % wide):
+                word |= np.uint64(dense[r, first + np.uint64(k)] != 0) << np.uint64(k)
+            words[r, whole] = word
 
 
 @kernel

@@ -21,6 +21,7 @@ from neuro.jit import kernel, piece
 from neuro.nn.bits import lowest, ones
 
 A = NDArray[Any]
+N = Any  # np.uint64: an index that cannot be negative costs no test, and int64 times uint64 would be a float
 U = np.uint64
 WIDE = U(64)  # neurons of a block: one word of bits, four lines of the cache in float32
 TILE = U(16)  # columns that are transposed together: a line of the cache
@@ -86,9 +87,9 @@ def columns(
         for b in range(bounds[g], bounds[g + 1]):
             for t in range(steps):
                 for e in range(start[t * batch + b], start[t * batch + b + 1]):
-                    k = np.int64(index[e])
-                    if k < inputs:
-                        here[k + 1] += 1
+                    found = np.int64(index[e])
+                    if found < inputs:
+                        here[found + 1] += 1
         at = origin
         for k in range(1, inputs + 1):
             size = (here[k] + np.int64(PAD - 1)) // np.int64(PAD) * np.int64(PAD)
@@ -98,10 +99,10 @@ def columns(
             local = (b - bounds[g]) * steps
             for t in range(steps):
                 for e in range(start[t * batch + b], start[t * batch + b + 1]):
-                    k = np.int64(index[e])
-                    if k < inputs:
-                        when[here[k + 1]] = local + t
-                        here[k + 1] += 1
+                    found = np.int64(index[e])
+                    if found < inputs:
+                        when[here[found + 1]] = local + t
+                        here[found + 1] += 1
         for k in range(1, inputs + 1):
             while (here[k] - origin) % np.int64(PAD):
                 when[here[k]] = nobody
@@ -109,7 +110,7 @@ def columns(
 
 
 @piece
-def _gather(index: A, begin: np.uint64, end: np.uint64, table: A, work: A) -> None:
+def _gather(index: A, begin: N, end: N, table: A, work: A) -> None:
     """work[X] += the rows of a table that a padded list names."""
     e = begin
     while e < end:
@@ -120,7 +121,7 @@ def _gather(index: A, begin: np.uint64, end: np.uint64, table: A, work: A) -> No
 
 
 @piece
-def _pack(weight: A, o: np.uint64, width: np.uint64, table: A) -> None:
+def _pack(weight: A, o: N, width: N, table: A) -> None:
     """table [in + 1, WIDE]: rows o.. of the matrix, transposed; zeros behind them and in the last row."""
     inputs = U(weight.shape[1])
     for k0 in range(ZERO, inputs, TILE):
@@ -136,14 +137,14 @@ def _pack(weight: A, o: np.uint64, width: np.uint64, table: A) -> None:
 
 
 @piece
-def _read(a: A, t: np.uint64, b: np.uint64, o: np.uint64, width: np.uint64, out: A, at: np.uint64) -> None:
+def _read(a: A, t: N, b: N, o: N, width: N, out: A, at: N) -> None:
     """out[at..] = a[t, b, o..]."""
     for j in range(width):
         out[at + j] = a[t, b, o + j]
 
 
 @piece
-def _write(work: A, at: np.uint64, a: A, t: np.uint64, b: np.uint64, o: np.uint64, width: np.uint64) -> None:
+def _write(work: A, at: N, a: A, t: N, b: N, o: N, width: N) -> None:
     """a[t, b, o..] = work[at..]."""
     for j in range(width):
         a[t, b, o + j] = work[at + j]
@@ -163,7 +164,7 @@ def _integrate(work: A, plain: bool) -> None:
 
 
 @piece
-def _word(work: A) -> np.uint64:
+def _word(work: A) -> N:
     word = ZERO
     for j in range(WIDE):
         word |= U(work[M + j] > work[THETA + j]) << U(j)
@@ -183,7 +184,7 @@ def _reset(work: A, subtract: bool) -> None:
 
 
 @piece
-def _begin(p: A, i: A, m: A, b: np.uint64, o: np.uint64, width: np.uint64, work: A) -> None:
+def _begin(p: A, i: A, m: A, b: N, o: N, width: N, work: A) -> None:
     """Coefficients and the state of sample b."""
     for j in range(WIDE):
         work[SYN + j] = 0
@@ -381,23 +382,23 @@ def backward(
                     work[DI + j] = 0
                     work[I_0 + j] = 0
                 for back in range(steps):
-                    t = steps - ONE - U(back)
-                    row = base + t
+                    now = steps - ONE - U(back)
+                    row = base + now
                     if U(back) % TILE == ZERO:  # rows that lie far apart in memory: many at once hide their latency
-                        for k in range(min(TILE, t + ONE)):
-                            _read(g, t - U(k), b, o, width, tile, U(k) * WIDE)
+                        for k in range(min(TILE, now + ONE)):
+                            _read(g, now - U(k), b, o, width, tile, U(k) * WIDE)
                     at = U(back) % TILE * WIDE
                     for j in range(wide):
                         work[G + j] = tile[at + j]
                     for j in range(wide):
                         work[M + j] = rows[row, j]
                     if kind == PRECOMPUTED:
-                        _read(h, t, b, o, width, work, H)
+                        _read(h, now, b, o, width, work, H)
                     else:
                         _slope(kind, a, work)
                     _adjoint(work, kind, plain, c_k, c_uh)
                     if learn:
-                        if t > ZERO:
+                        if now > ZERO:
                             for j in range(WIDE):
                                 u = rows[row - ONE, j]
                                 after = u - work[THETA + j] if subtract else work[V_RESET + j]
@@ -415,7 +416,7 @@ def backward(
                     for j in range(wide):
                         rows[row, j] = work[X + j]
                     if store:
-                        _write(work, X, delta, t, b, o, width)
+                        _write(work, X, delta, now, b, o, width)
             if by_lists:
                 for k0 in range(ZERO, inputs, TILE):
                     size = min(TILE, inputs - U(k0))

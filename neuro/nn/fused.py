@@ -81,6 +81,8 @@ def run(
         (spikes, v), both of the shape of current; v is the membrane before the reset, None where it is not wanted.
         The spikes are `Spikes`; an integrator has none and returns v in their place.
     """
+    if current.dtype in (torch.float16, torch.bfloat16):  # autocast: the state is kept in float32
+        current = current.float()
     shape = tuple(current.shape[2:])
     given = (alpha, beta, v_threshold, v_reset, gain_syn, gain, drive)
     coefficients = [c.to(current.dtype).expand(shape).reshape(-1) for c in given]
