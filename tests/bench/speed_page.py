@@ -6,6 +6,7 @@ python tests/bench/speed_page.py
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -178,6 +179,7 @@ AXES = {
 def curves_picture(rows, path):
     """Milliseconds of a step against size, one panel per quantity."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter, NullLocator
 
     figure, panels = plt.subplots(1, len(AXES), figsize=(10.6, 3.0), layout="constrained")
     for axes, (axis, label) in zip(panels, AXES.items(), strict=True):
@@ -190,6 +192,13 @@ def curves_picture(rows, path):
                 axes.plot(x, y, label=NAMES[name], ls=(0, (2, 2)) if name == "floor" else "-", **style)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        values = sorted(r["value"] for r in own)
+        axes.set_xticks(values, [f"{v:g}" for v in values])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.yaxis.set_major_formatter("{x:g}")
+        low, high = axes.get_ylim()
+        axes.set_ylim(min(low, 10 ** math.floor(math.log10(high))), high)  # a power of ten to read
         axes.set_xlabel(label, fontsize=8)
         axes.tick_params(labelsize=7)
         axes.grid(color="#e6e6e6", lw=0.6)
