@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from neuro.errors import NetworkError
+from neuro.nn.joined import Carry
 from neuro.nn.layers import Temporal, Value
 from neuro.nn.spikes import Spikes
 from neuro.nn.thinned import thin
@@ -126,9 +127,24 @@ class Dropout(Temporal):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:
             return x
+        return self._thinned(x, self._keep(x))
+
+    def resume(self, x: Tensor, carry: Carry) -> Tensor:
+        """`forward` with the mask that the first piece of the sample drew."""
+        if not self.training or self.p == 0.0:
+            return x
+        if carry.value is None:
+            carry.value = self._keep(x)
+        return self._thinned(x, carry.value)
+
+    def _keep(self, x: Tensor) -> Tensor:
+        """Who stays, bool[1, batch, ...]; the same on every device."""
         if self.generator is None:
             raise NetworkError("Dropout in training needs a generator; set layer.generator = torch.Generator()")
-        keep = torch.rand((1, *x.shape[1:]), generator=self.generator, dtype=x.dtype) >= self.p
+        drawn = torch.rand((1, *x.shape[1:]), generator=self.generator, dtype=x.dtype) >= self.p
+        return drawn.to(x.device)
+
+    def _thinned(self, x: Tensor, keep: Tensor) -> Tensor:
         if isinstance(x, Spikes):
             return thin(x, keep, float(torch.ones((), dtype=x.dtype) / (1.0 - self.p)))
         return x * (keep.to(x.dtype) / (1.0 - self.p))
