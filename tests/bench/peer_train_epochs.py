@@ -12,7 +12,9 @@ the background; that they are the same batches is checked.
 
 Conv2d and Linear and batch norm see all steps of a batch at once in every framework, neurons then run over time:
 spikingjelly in its multi-step mode; snntorch in the loop over steps that its neurons ask for. LIF: v = beta v + x,
-fires above 1, then 0, no gradient through that; surrogate 1 / (1 + (pi u)^2). The recurrent neurons with a synapse
+fires above 1, then 0, no gradient through that; surrogate 1 / (1 + (pi u)^2), or 1 / (1 + a |u|)^2, which is snntorch's
+fast_sigmoid and, since spikingjelly's SoftSign is a / 2 times as steep, a function of ours there. The recurrent neurons
+with a synapse
 are, for both, their LIF in a loop, with i = alpha i + x + W s written before it: snntorch's RSynaptic resets one step
 late and evaluates the recurrence twice, spikingjelly has none.
 
@@ -312,7 +314,9 @@ def snntorch(task):
 
     def neurons(row, recurrent):
         last = row["type"] == "li"
-        made = snn.Leaky(row["beta"], spike_grad=surrogate.atan(alpha=2.0), reset_mechanism="none" if last else "zero")
+        slope = row.get("surrogate_alpha")
+        spike = surrogate.atan(alpha=2.0) if slope is None else surrogate.fast_sigmoid(slope=slope)
+        made = snn.Leaky(row["beta"], spike_grad=spike, reset_mechanism="none" if last else "zero")
         if recurrent is not None:
             return looped(row, recurrent, made, made.reset_mem), made
 
@@ -328,17 +332,35 @@ def snntorch(task):
     return frame(task, neurons, version("snntorch"))
 
 
+def fast_sigmoid(slope):
+    """u >= 0, with derivative 1 / (1 + slope |u|)^2."""
+    import torch
+
+    class Spike(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, u):
+            ctx.save_for_backward(u)
+            return (u >= 0).to(u.dtype)
+
+        @staticmethod
+        def backward(ctx, g):
+            (u,) = ctx.saved_tensors
+            return g / (slope * u.abs() + 1.0) ** 2
+
+    return Spike.apply
+
+
 def spikingjelly(task):
     from spikingjelly.activation_based import functional, neuron, surrogate
 
     def neurons(row, recurrent):
-        last = row["type"] == "li"
+        last, slope = row["type"] == "li", row.get("surrogate_alpha")
         made = neuron.LIFNode(
             tau=1 / (1 - row["beta"]),
             decay_input=False,
             v_threshold=1e9 if last else 1.0,  # its way to a leaky integrator
             v_reset=0.0,
-            surrogate_function=surrogate.ATan(alpha=2.0),
+            surrogate_function=surrogate.ATan(alpha=2.0) if slope is None else fast_sigmoid(slope),
             detach_reset=True,
             step_mode="m" if recurrent is None else "s",
             store_v_seq=last,
