@@ -72,7 +72,7 @@ def _recent(state: State, net: Net, step: int, longest: int) -> tuple[NDArray[An
     for t in range(max(0, step - longest), step):
         for p in range(net.kind.size):
             for q in range(net.parts):
-                n = int(state.counted[t % net.slots, p * net.parts + q])
+                n = int(state.counted[q, t % net.slots, p])
                 at = int(net.first[p] + q * net.width[p])
                 found.append((t, p, state.fired[t % net.slots, at : at + n].astype(np.int64)))
     sizes = [len(n) for _, _, n in found]
@@ -121,7 +121,7 @@ def load(path: Path, circuit: Circuit, state: State, net: Net) -> int:
             for piece in np.split(order, cuts) if order.size else []:
                 slot = int(when[piece[0]]) % net.slots
                 state.fired[slot, at : at + piece.size] = which[piece]
-                state.counted[slot, p * net.parts + q] = piece.size
+                state.counted[q, slot, p] = piece.size
     return step
 
 

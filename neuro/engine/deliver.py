@@ -12,47 +12,59 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.engine.processor import prefetch
-from neuro.jit import kernel
+from neuro.jit import kernel, piece
 
 U = np.uintp
 I64: Any = np.int64  # mypy takes indices to be int
 AHEAD = np.uintp(6)  # rows; 4 to 8 were equally good from 1e4 to 1e6 neurons, 2 and 16 worse
 FAR = np.uintp(12)  # pointers
+LIST = np.uintp(48)  # spikes, which another core has just written
 LINE = np.uintp(64)  # bytes that are fetched together
+MOST_LINES = np.uintp(12)
 
 
-@kernel
-def _fetch(target: NDArray[Any], weight: NDArray[Any], s: Any, w: Any, weighs: bool, begin: Any, end: Any) -> None:
-    x = U(begin)
-    while x < U(end):
-        prefetch(target, s + x)
-        x += LINE // U(target.itemsize)
-    if weighs:
-        x = U(begin)
-        while x < U(end):
-            prefetch(weight, w + x)
-            x += LINE // U(weight.itemsize)
+@piece
+def _lines(pointer: NDArray[np.uint32], table: Any, rows: Any, size: Any) -> Any:
+    """Cache lines of a row of mean length. As many are fetched of every row: a count that changes from row to row
+    cannot be foretold by the processor, which cost more than the lines (measured); a long row fetches itself."""
+    mean = U(pointer[table + U(rows)]) // U(rows)
+    return min(mean * U(size) // LINE + U(1), MOST_LINES)
+
+
+@piece
+def _fetch(array: NDArray[Any], place: Any, lines: Any) -> None:
+    for line in range(U(lines)):
+        prefetch(array, place + U(line) * (LINE // U(array.itemsize)))
 
 
 @kernel
 def pull(
-    pointer: NDArray[np.uint32], pointer_at: int, bins: int, bin: int, fired: NDArray[np.uint32], begin: int,
-    count: int, target: NDArray[Any], synapse_at: int, weight: NDArray[Any], weight_at: int, constant: Any,
-    inbox: NDArray[Any], to: int,
+    pointer: NDArray[np.uint32], pointer_at: int, sources: int, bins: int, bin: int, fired: NDArray[np.uint32],
+    begin: int, count: int, target: NDArray[Any], synapse_at: int, weight: NDArray[Any], weight_at: int,
+    constant: Any, inbox: NDArray[Any], to: int,
 ) -> Any:  # fmt: skip
     """inbox[to + target] += weight for the rows (source, bin) of fired[begin:begin + count]; how many that were.
     weight_at < 0: all weigh ``constant``."""
     table, stride, s, i0 = U(pointer_at) + U(bin), U(bins), U(synapse_at), U(to)
     weighs = weight_at >= 0
     w = U(weight_at) if weighs else U(0)
+    rows = U(sources) * stride
+    target_lines = _lines(pointer, U(pointer_at), rows, target.itemsize)
+    weight_lines = _lines(pointer, U(pointer_at), rows, weight.itemsize) if weighs else U(0)
     e, last = U(begin), U(begin + count)
     events = U(0)
+    for k in range(min(U(count), AHEAD)):  # all at once, where the first ones would wait one after the other
+        early = U(pointer[table + U(fired[e + U(k)]) * stride])
+        _fetch(target, s + early, target_lines)
+        _fetch(weight, w + early, weight_lines)
     while e < last:
+        prefetch(fired, e + LIST)
         if e + FAR < last:
             prefetch(pointer, table + U(fired[e + FAR]) * stride)
         if e + AHEAD < last:
-            ahead = table + U(fired[e + AHEAD]) * stride
-            _fetch(target, weight, s, w, weighs, pointer[ahead], pointer[ahead + U(1)])
+            ahead = U(pointer[table + U(fired[e + AHEAD]) * stride])
+            _fetch(target, s + ahead, target_lines)
+            _fetch(weight, w + ahead, weight_lines)
         row = table + U(fired[e]) * stride
         a, b = U(pointer[row]), U(pointer[row + U(1)])
         events += b - a
@@ -68,7 +80,7 @@ def pull(
 
 @kernel
 def push(
-    pointer: NDArray[np.uint32], pointer_at: int, fired: NDArray[np.uint32], begin: int, count: int,
+    pointer: NDArray[np.uint32], pointer_at: int, sources: int, fired: NDArray[np.uint32], begin: int, count: int,
     target: NDArray[Any], synapse_at: int, weight: NDArray[Any], weight_at: int, constant: Any,
     delay: NDArray[np.uint8], delay_at: int, inbox: NDArray[Any], step: int, to: int,
 ) -> Any:  # fmt: skip
@@ -78,15 +90,25 @@ def push(
     w = U(weight_at) if weighs else U(0)
     rings = U(inbox.shape[0])
     now = U(step) % rings
+    target_lines = _lines(pointer, table, U(sources), target.itemsize)
+    weight_lines = _lines(pointer, table, U(sources), weight.itemsize) if weighs else U(0)
+    delay_lines = _lines(pointer, table, U(sources), delay.itemsize)
     e, last = U(begin), U(begin + count)
     events = U(0)
+    for k in range(min(U(count), AHEAD)):  # all at once, where the first ones would wait one after the other
+        early = U(pointer[table + U(fired[e + U(k)])])
+        _fetch(target, s + early, target_lines)
+        _fetch(weight, w + early, weight_lines)
+        _fetch(delay, d0 + early, delay_lines)
     while e < last:
+        prefetch(fired, e + LIST)
         if e + FAR < last:
             prefetch(pointer, table + U(fired[e + FAR]))
         if e + AHEAD < last:
-            ahead = table + U(fired[e + AHEAD])
-            _fetch(target, weight, s, w, weighs, pointer[ahead], pointer[ahead + U(1)])
-            prefetch(delay, d0 + U(pointer[ahead]))
+            ahead = U(pointer[table + U(fired[e + AHEAD])])
+            _fetch(target, s + ahead, target_lines)
+            _fetch(weight, w + ahead, weight_lines)
+            _fetch(delay, d0 + ahead, delay_lines)
         row = table + U(fired[e])
         a, b = U(pointer[row]), U(pointer[row + U(1)])
         events += b - a

@@ -85,7 +85,8 @@ class Net(NamedTuple):
 class State(NamedTuple):
     """What changes. values: float32 (int32 of a chip), membranes of all neurons and then what receptors keep. held:
     int32, steps that a neuron is still refractory. inbox: [rings, receptors x neurons]. fired: uint32[slots, neurons],
-    those of a part from its first neuron on. counted: int64[slots, populations x parts]."""
+    those of a part from its first neuron on. counted: int64[parts, slots, populations], so that
+    threads write to lines of their own."""
 
     values: NDArray[Any]
     held: NDArray[np.int32]
@@ -118,19 +119,19 @@ def _serve(net: Net, pools: Pools, state: State, j: int, part: int, of: int, ste
     to = net.inbox[j] + part * net.width[target]
     w_at = net.weight_at[j, part] if net.weighs[j] else I64(-1)
     for q in range(net.parts):
-        n = state.counted[slot, source * net.parts + q]
+        n = state.counted[q, slot, source]
         if n == 0:
             continue
         begin = net.first[source] + q * net.width[source]
         if pulls:
             events += pull(
-                pools.pointer, net.pointer_at[j, part], net.bins[j], step - of - net.low[j], state.fired[slot],
-                begin, n, pools.target, net.synapse_at[j, part], pools.weight, w_at, net.weight[j],
+                pools.pointer, net.pointer_at[j, part], net.size[source], net.bins[j], step - of - net.low[j],
+                state.fired[slot], begin, n, pools.target, net.synapse_at[j, part], pools.weight, w_at, net.weight[j],
                 state.inbox[step % net.rings], to,
             )  # fmt: skip
         else:
             events += push(
-                pools.pointer, net.pointer_at[j, part], state.fired[slot], begin, n, pools.target,
+                pools.pointer, net.pointer_at[j, part], net.size[source], state.fired[slot], begin, n, pools.target,
                 net.synapse_at[j, part], pools.weight, w_at, net.weight[j], pools.delay, net.delay_at[j, part],
                 state.inbox, of + 1, to,
             )  # fmt: skip
@@ -249,7 +250,7 @@ def advance(
                         )  # fmt: skip
                     else:
                         n = _sources(net, state, work, p, part, step)
-                    state.counted[step % net.slots, p * net.parts + part] = n
+                    state.counted[part, step % net.slots, p] = n
                 _probe(net, state, probes, step - start, part)
         if threads > 1:
             met += threads
@@ -283,7 +284,7 @@ def advance_loihi2(
                         )  # fmt: skip
                     else:
                         n = _sources(net, state, work, p, part, step)
-                    state.counted[step % net.slots, p * net.parts + part] = n
+                    state.counted[part, step % net.slots, p] = n
                 _probe(net, state, probes, step - start, part)
         if threads > 1:
             met += threads

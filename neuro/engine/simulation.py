@@ -21,6 +21,7 @@ from neuro.engine.kernels import State, Work, advance, advance_loihi2
 from neuro.engine.neurons import ROOM
 from neuro.errors import SimulationError
 
+WORTH_A_THREAD = 4096  # neurons; with fewer, waiting for each other every step takes longer than it saves (measured)
 MOST_STEPS = 1 << 10  # of one call of the kernel
 ROOM_FOR_SPIKES = 1 << 23  # entries: what a call may write before its spikes are collected; few, they stay cached
 Progress = Callable[[int, int], None]
@@ -63,7 +64,8 @@ class Simulation:
     """A circuit with its synapses drawn and its state.
 
     Args:
-        threads: default NUMBA_NUM_THREADS or the processors at hand. Spikes do not depend on it.
+        threads: default NUMBA_NUM_THREADS or the processors at hand, fewer for small circuits. Spikes do not depend
+            on it.
         progress: called with a sentence while synapses are drawn.
 
     Attributes: ``circuit``, ``threads``, ``step`` (next to be run), ``synapses`` (per projection),
@@ -74,7 +76,7 @@ class Simulation:
         self, circuit: Circuit, *, threads: int | None = None, progress: Callable[[str], None] | None = None
     ) -> None:
         self.circuit = circuit
-        self.threads = _threads(threads)
+        self.threads = _threads(threads, circuit.neurons)
         self.built = build(circuit, self.threads, progress or (lambda said: None))
         self.step = 0
         net = self.built.net
@@ -88,7 +90,7 @@ class Simulation:
             held=np.zeros(circuit.neurons, np.int32),
             inbox=np.zeros((net.rings, max(self.built.inbox, 1)), values.dtype),
             fired=np.zeros((slots, circuit.neurons), np.uint32),
-            counted=np.zeros((slots, net.kind.size * net.parts), np.int64),
+            counted=np.zeros((net.parts, slots, net.kind.size), np.int64),
         )
         self._work = [_work(values.dtype) for _ in range(self.threads)]
         self._meeting = np.zeros(8, np.int64)
@@ -210,7 +212,7 @@ class Simulation:
         """Spikes of the last so many steps, out of the slots they stand in."""
         net, parts = self._net, self._net.parts
         when = np.arange(self.step, self.step + steps)
-        counted = self._state.counted[when % net.slots].reshape(steps, -1, parts)
+        counted = self._state.counted[:, when % net.slots].transpose(1, 2, 0)
         for k, name in enumerate(self.circuit.populations):
             counts[name] += int(counted[:, k].sum())
             if name not in spikes:
@@ -300,14 +302,14 @@ def steps_of(circuit: Circuit, steps: int | None, seconds: float | None) -> int:
     return int(count)
 
 
-def _threads(threads: int | None) -> int:
+def _threads(threads: int | None, neurons: int) -> int:
     import numba
 
     config: Any = numba.config  # its attributes are made at run time
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         return 1  # threads of interpreted kernels would wait for each other for ever
     if threads is None:
-        return int(config.NUMBA_NUM_THREADS)
+        return max(1, min(int(config.NUMBA_NUM_THREADS), neurons // WORTH_A_THREAD))
     if isinstance(threads, bool) or not isinstance(threads, (int, np.integer)) or not 1 <= threads <= 256:
         raise SimulationError(f"threads must be 1 to 256, got {threads!r}")
     return int(threads)
