@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
-from numba.core import caching
+from llvmlite import ir
+from numba.core import caching, cgutils, types
+from numba.extending import intrinsic, overload
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 njit: Any = numba.njit  # numba's own types know neither _nrt nor its caches
@@ -101,3 +103,22 @@ def piece(function: Function) -> Function:
 def routine(function: Function) -> Function:
     """A compiled loop that may allocate arrays of its own, and divides as Python does."""
     return _compiled(function)
+
+
+def wide() -> None:
+    """Inside a kernel: let its loops be compiled for vectors as wide as the machine has. Without it they are half as
+    wide on machines with AVX-512. Worth it where loops run over multiples of 64 (a quarter of the time, measured)."""
+
+
+@intrinsic
+def _wide(_context: Any) -> Any:
+    def generate(_target: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')  # llvmlite knows no attributes with values
+        return cgutils.get_null_value(ir.IntType(8).as_pointer())  # type: ignore[no-untyped-call]
+
+    return types.none(), generate
+
+
+@overload(wide, inline="always")
+def _in_kernels() -> Any:
+    return lambda: _wide()  # type: ignore[call-arg]  # noqa: PLW0108  # numba inlines a function only

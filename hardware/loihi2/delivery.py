@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from neuro.hardware.integer import wrap
 from neuro.hardware.loihi2.packed import Packed
 from neuro.hardware.loihi2.synapses import ROWS, RUNS, WRAP_24
-from neuro.jit import kernel, piece
+from neuro.jit import disjoint, kernel, piece
 
 I32 = np.int32
 I64 = np.int64
@@ -20,7 +20,7 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
 
-@kernel
+@disjoint
 def scatter_rows(
     a: Int32, lo: int, hi: int, weight: NDArray[Any], w0: int, events: Int32, begin: int, end: int
 ) -> None:
@@ -46,7 +46,7 @@ def scatter_rows(
         e += U(1)
 
 
-@kernel
+@disjoint
 def scatter_runs(net: Packed, arc: int, a: Int32, lo: int, events: Int32, begin: int, end: int) -> None:
     """For each event the runs of its site, shifted by its bases: a[target + k] += weight[run_weight + k]."""
     sites, pointers, targets = U(net.arc_site[arc]), U(net.arc_pointer[arc]), U(net.arc_target[arc])
@@ -62,7 +62,7 @@ def scatter_runs(net: Packed, arc: int, a: Int32, lo: int, events: Int32, begin:
                 a[t + j] = I32(a[t + j] + net.weight[w + j])
 
 
-@kernel
+@disjoint
 def scatter_lists(net: Packed, arc: int, a: Int32, lo: int, events: Int32, begin: int, end: int) -> None:
     """For each event its list of synapses: a[target] += weight."""
     pointers, targets = U(net.arc_pointer[arc]), U(net.arc_target[arc])
@@ -75,7 +75,7 @@ def scatter_lists(net: Packed, arc: int, a: Int32, lo: int, events: Int32, begin
             a[j] = I32(a[j] + net.weight[w0 + k])
 
 
-@kernel
+@disjoint
 def fold(a: Int32, part: Int32, lo: int, hi: int, down: int, wraps: int) -> None:
     """a += part >> down (floor), or += part wrapped to 24 bits, over lo..hi-1; part is left zero."""
     for k in range(U(lo), U(hi)):

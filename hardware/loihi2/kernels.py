@@ -18,7 +18,7 @@ the links from core to core, Manhattan distance on the mesh, none to its own. In
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,164 +41,38 @@ from neuro.hardware.loihi2.neurons import (
     update_sigma_delta,
     update_ternary,
 )
-from neuro.hardware.loihi2.packed import PLAIN, PLASTIC, Packed, names_of, pack, plastic_of
-from neuro.hardware.loihi2.plastic import Learned, deliver_plastic, learn, learned_of, reset, write_learned
+from neuro.hardware.loihi2.packed import PLAIN, PLASTIC, TILE, Packed, names_of, pack, plain, plastic_of
+from neuro.hardware.loihi2.plastic import deliver_plastic, learn, learned_of, reset, write_learned
+from neuro.hardware.loihi2.record import (
+    A_ROW,
+    B_ROW,
+    U_ROW,
+    V_ROW,
+    W_ROW,
+    X_ROW,
+    Out,
+    Work,
+    book_population,
+    clear,
+    collect,
+    settle,
+    take_row,
+    write,
+)
+from neuro.hardware.loihi2.tiles import run_layer
 from neuro.hardware.program import Program
 from neuro.hardware.threads import available as _threads
 from neuro.hardware.threads import over_pieces
 from neuro.hardware.trace import Counters, Trace
-from neuro.jit import kernel, piece
+from neuro.jit import kernel
 
-I32 = np.int32
-U = np.uintp  # as in delivery.py
-U64 = np.uint64
-GATHER = U64(0x0102040810204080)
-DE_BRUIJN = U64(0x03F79D71B4CB0A89)  # every six bits of it differ from every other six
-POSITION = np.zeros(64, np.uint8)
-POSITION[[((int(DE_BRUIJN) << k) % (1 << 64)) >> 58 for k in range(64)]] = np.arange(64)
-COUNT, SUM, MAX, LAST = 0, 1, 2, 3  # neuro.ir.READOUTS
 MEMBRANE = "v"  # of any model, by whatever name: what a readout reads
-# where a variable of a model stands in `Work`: the rows of `Out.columns`
-U_ROW, V_ROW, A_ROW, W_ROW, X_ROW, B_ROW = 0, 1, 2, 3, 4, 5
 ROW = {"u": U_ROW, "v": V_ROW, "a": A_ROW, "sigma": U_ROW, "act": V_ROW, "residue": W_ROW, "error": X_ROW}
 ROW |= {"imag": U_ROW, "real": V_ROW, "a_imag": B_ROW}
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
-Words = NDArray[np.uint64]
-
-
-@kernel
-def collect(flags: Words, first: int, last: int, events: Int32, end: int) -> int:
-    """Append to events[end:] the places of the ones in the bytes (0 or 1) of blocks first..last-1; the new end.
-
-    A block is 64 neurons, eight words. Multiplied by GATHER, a word's top byte holds its eight flags; together
-    they make a mask; the lowest bit of the mask times DE_BRUIJN holds the bit's number in its top six bits.
-    """
-    e = U(end)
-    for block in range(U(first), U(last)):
-        w = U(block) << U(3)
-        some = flags[w] | flags[w + U(1)] | flags[w + U(2)] | flags[w + U(3)]
-        some |= flags[w + U(4)] | flags[w + U(5)] | flags[w + U(6)] | flags[w + U(7)]
-        if some == U64(0):
-            continue
-        mask = U64(0)
-        for j in range(8):
-            mask |= ((flags[w + U(j)] * GATHER) >> U64(56)) << U64(8 * j)
-        place = (U(block) - U(first)) << U(6)
-        while mask != U64(0):
-            lowest = mask & (~mask + U64(1))
-            events[e] = I32(place + U(POSITION[U((lowest * DE_BRUIJN) >> U64(58))]))
-            e += U(1)
-            mask ^= lowest
-    return np.int64(e)  # type: ignore[return-value]  # to a kernel an int is an int64
-
-
-@piece
-def book(net: Packed, lo: int, events: Int32, begin: int, end: int, booked: Int64, b: int, t: int) -> None:
-    """Count what the spikes events[begin:end] of a population cause, whose first neuron is lo."""
-    for e in range(U(begin), U(end)):
-        neuron = U(lo) + U(events[U(e)])
-        for f in range(U(net.fan[neuron]), U(net.fan[neuron + U(1)])):
-            booked[0, b, t, U(net.fan_core[U(f)])] += net.fan_synapses[U(f)]
-        if net.core[neuron] >= 0:  # inputs sit on no core
-            core = U(net.core[neuron])
-            booked[1, b, t, core] += 1
-            booked[2, b, t, core] += net.packets[neuron]
-            booked[3, b, t, core] += net.hops[neuron]
-
-
-@piece
-def score(
-    net: Packed, lo: int, hi: int, v: Int32, events: Int32, begin: int, end: int, since: int, scores: Int64, b: int
-) -> None:
-    """One step of the readout. since: steps since its window began."""
-    if net.readout == COUNT:
-        for e in range(begin, end):
-            scores[b, net.flat[lo + events[e]]] += 1
-        return
-    for i in range(lo, hi):
-        at = net.flat[i]
-        if net.readout == SUM:
-            scores[b, at] += v[i]
-        elif net.readout == LAST or since == 0:
-            scores[b, at] = v[i]
-        else:
-            scores[b, at] = max(scores[b, at], np.int64(v[i]))
-
-
-@piece
-def write(net: Packed, lo: int, hi: int, values: Int32, probes: Int32, t: int, b: int, column: int) -> None:
-    """A probe's values of one step in row-major order, from column on; column < 0: not asked for."""
-    if column >= 0:
-        for i in range(lo, hi):
-            probes[t, b, column + net.flat[i]] = values[i]
-
-
-class Work(NamedTuple):
-    """Room for one sample. events: spikes of all populations and steps, as places within the population;
-    those of population p in step t are events[start[p, t]:stop[p, t]]. payload: what they carry, of populations that
-    send anything but 0 and 1. u, v, w, x: state; a, b: what arrives, b at the imaginary port; part, wide: sums on
-    their way; sent: messages of a step; one entry per neuron (w, x, b, wide, sent: none where nobody needs them).
-    learned: plastic weights and traces.
-    fired: one byte per neuron, whole blocks of 64 per population, and flags the same memory as words."""
-
-    start: Int64
-    stop: Int64
-    events: Int32
-    payload: Int32
-    u: Int32
-    v: Int32
-    a: Int32
-    part: Int32
-    w: Int32
-    x: Int32
-    b: Int32
-    sent: Int32
-    wide: Int64
-    fired: Bytes
-    flags: Words
-    learned: Learned
-
-
-class Out(NamedTuple):
-    """What a batch fills, zero before. columns: [6, populations], where a variable of each (its `ROW`) goes in probes,
-    or -1. messages: [steps, batch, neurons], what graded populations send, from column[p] on.
-
-    spikes: [steps, batch, neurons without inputs], or empty: not recorded. probes: [steps, batch, columns].
-    learned: [3, plastic projections], as columns. draws: random numbers of each, see `learning.draws`.
-    scores: [batch, n]. booked: [4, batch, steps, cores], synops, spikes, packets, hops. injected: [batch, steps].
-    """
-
-    columns: Int64
-    column: Int64
-    learned: Int64
-    draws: Int64
-    spikes: Bytes
-    messages: Int32
-    probes: Int32
-    scores: Int64
-    booked: Int64
-    injected: Int64
-
-
-@piece
-def settle(net: Packed, work: Work, out: Out, p: int, b: int, t: int, begin: int, end: int, since: int) -> None:
-    """Write down step t of population p, whose spikes are events[begin:end]. since: as in `score`."""
-    lo, hi, inputs = net.first[p], net.first[p + 1], net.first[1]
-    work.start[p, t] = begin
-    work.stop[p, t] = end
-    book(net, lo, work.events, begin, end, out.booked, b, t)
-    if out.spikes.size > 0 and p > 0:
-        if net.graded[p] == 1:
-            for e in range(begin, end):
-                out.messages[t, b, out.column[p] + net.flat[lo + work.events[e]]] = work.payload[e]
-        else:
-            for e in range(begin, end):
-                out.spikes[t, b, lo - inputs + net.flat[lo + work.events[e]]] = 1
-    if p == net.output and since >= 0:
-        score(net, lo, hi, work.v, work.events, begin, end, since, out.scores, b)
 
 
 @kernel
@@ -292,28 +166,38 @@ def arrive_other(net: Packed, work: Work, out: Out, arc: int, p: int, t: int, b:
 
 
 @kernel
-def simulate_sample(net: Packed, work: Work, out: Out, dense: Words, values: Int32 | None, depth: int, b: int) -> bool:
-    """Sample b from rest. dense: [steps, batch, words], laid out as flags. values: None where there is nothing but
-    LIF and spikes, and the compiler then leaves out all the rest; else [steps, batch, inputs], what a graded input
+def simulate_sample(net: Packed, work: Work, out: Out, dense: Bytes, values: Int32 | None, depth: int, b: int) -> bool:
+    """Sample b from rest. dense: [length, batch, inputs] of 0 and 1. values: None where there is nothing but
+    LIF and spikes, and the compiler then leaves out all the rest; else [length, batch, inputs], what a graded input
     carries, or empty. False: work.events is too short for it."""
-    steps, inputs = dense.shape[0], net.first[1]
+    steps, inputs = out.injected.shape[1], net.first[1]
     events, u, v, a = work.events, work.u, work.v, work.a
     for i in range(u.size):
         u[i], v[i], a[i] = 0, 0, 0
     if values is not None:
         reset_others(net, work)
+    if out.spikes.size > 0:
+        clear(net.tiled, net.first, out.spikes, b)
     used = 0
     for t in range(steps):
         if used + inputs > events.size:
             return False
         begin = used
-        used = collect(dense[t, b], 0, net.block[1], events, used)
+        if t < dense.shape[0]:
+            take_row(dense, t, b, work.fired)
+            used = collect(work.flags, 0, net.block[1], events, used)
         if values is not None and values.size > 0:
             for e in range(begin, used):
                 work.payload[e] = values[t, b, events[e]]
         out.injected[b, t] = used - begin
-        settle(net, work, out, 0, b, t, begin, used, t - depth)
+        settle(net, work, out, 0, b, t, begin, used, t - depth, False)
+    book_population(net, work, out, 0, b, 0, steps)
     for s in range(net.stage.size - 1):
+        if values is None and net.tiled[net.stage[s]] == 1:
+            used = run_layer(net, work, out, net.stage[s], b, used, depth)
+            if used < 0:
+                return False
+            continue
         for t in range(steps):
             for p in range(net.stage[s], net.stage[s + 1]):
                 lo, hi = net.first[p], net.first[p + 1]
@@ -339,7 +223,9 @@ def simulate_sample(net: Packed, work: Work, out: Out, dense: Words, values: Int
                 if values is not None and net.graded[p] == 1:
                     for e in range(begin, used):
                         work.payload[e] = work.sent[lo + events[e]]
-                settle(net, work, out, p, b, t, begin, used, t - depth)
+                settle(net, work, out, p, b, t, begin, used, t - depth, False)
+        for p in range(net.stage[s], net.stage[s + 1]):
+            book_population(net, work, out, p, b, 0, steps)
         if values is not None:
             for p in range(net.stage[s], net.stage[s + 1]):
                 for arc in range(net.arc[p], net.arc[p + 1]):
@@ -350,7 +236,7 @@ def simulate_sample(net: Packed, work: Work, out: Out, dense: Words, values: Int
 
 @kernel
 def simulate_samples(
-    net: Packed, work: Work, out: Out, dense: Words, values: Int32 | None, depth: int, begin: int, end: int
+    net: Packed, work: Work, out: Out, dense: Bytes, values: Int32 | None, depth: int, begin: int, end: int
 ) -> int:
     """Samples begin..end-1 of a batch; returns the first that work.events is too short for, or end."""
     for b in range(begin, end):
@@ -369,16 +255,21 @@ def work_of(net: Packed, steps: int, capacity: int) -> Work:
     wide = np.zeros(neurons if net.arc_wide.any() else 0, np.int64)
     payload = np.zeros(capacity if net.graded.any() else 0, np.int32)
     flags = np.zeros(8 * int(net.block[-1]), np.uint64)
+    widest = int((np.diff(net.block) * net.tiled).max())  # blocks
+    rows = np.zeros(8 * widest * steps, np.uint64)
+    lanes = np.zeros(7 * TILE, np.int32)
     events = np.zeros(capacity, np.int32)
     state = learned_of(net.rules)
-    return Work(start, stop, events, payload, u, v, a, part, w, x, b, sent, wide, flags.view(np.uint8), flags, state)
+    tiled = lanes, np.zeros(TILE, np.int16), rows.view(np.uint8), rows
+    held = events, payload, u, v, a, part, w, x, b, sent, wide, flags.view(np.uint8), flags
+    return Work(start, stop, *held, state, *tiled)
 
 
 def _simulate(
-    net: Packed, out: Out, dense: Words, values: Int32 | None, depth: int, pieces: Iterator[tuple[int, int]]
+    net: Packed, out: Out, dense: Bytes, values: Int32 | None, depth: int, pieces: Iterator[tuple[int, int]]
 ) -> None:
     """Samples begin..end-1 of each piece, until none is left; with more room where there was too little."""
-    steps = dense.shape[0]
+    steps = out.injected.shape[1]
     work = work_of(net, steps, max(1 << 16, 4 * int(net.first[-1])) + 1)
     for piece_begin, end in pieces:
         begin = piece_begin
@@ -398,12 +289,6 @@ def _check_dense(dense: NDArray[Any], inputs: int, low: int, high: int) -> None:
     if dense.dtype.kind not in "bui" or int(dense.min()) < low or int(dense.max()) > high:
         held = "0 and 1" if (low, high) == (0, 1) else f"{low}..{high}"
         raise SimulationError(f"dense must hold integers {held}, got {dense.dtype} {dense.min()}..{dense.max()}")
-
-
-def _plain(net: Packed) -> bool:
-    """Whether there is nothing but LIF and spikes, for which a smaller kernel is compiled."""
-    others = net.graded.any() or (net.model != LIF).any() or net.period.any() or (net.arc_kind != PLAIN).any()
-    return not others
 
 
 def run(
@@ -447,28 +332,26 @@ def run(
         column=column,
         learned=learned,
         draws=np.stack(drawn) if drawn else np.zeros((0, 5, 0), np.int64),
-        spikes=np.zeros((steps, batch, neurons) if record_spikes else (0, 0, 0), np.uint8),
+        spikes=np.empty((steps, batch, neurons) if record_spikes else (0, 0, 0), np.uint8),
         messages=np.zeros((steps, batch, int(column[-1])) if record_spikes else (0, 0, 0), np.int32),
         probes=np.zeros((steps, batch, width), np.int32),
         scores=np.zeros((batch, program.populations[program.output].size), np.int64),
         booked=np.zeros((4, batch, steps, program.placement.cores), np.int64),
         injected=np.zeros((batch, steps), np.int64),
     )
-    entered = np.zeros((steps, batch, 64 * int(net.block[1])), np.uint8)  # silence at the end, whole blocks
-    values = None if _plain(net) else np.zeros((0, 0, 0), np.int32)
+    values = None if plain(net) else np.zeros((0, 0, 0), np.int32)
     if net.graded[0]:
-        values = np.zeros((steps, batch, inputs), np.int32)
-        values[:length] = dense
-        entered[:length, :, :inputs] = dense != 0
-    else:
-        entered[:length, :, :inputs] = dense
-
-    dense_words, depth = entered.view(np.uint64), program.depth
-    over_pieces(min(_threads(), batch), batch, lambda pieces: _simulate(net, out, dense_words, values, depth, pieces))
+        values = np.ascontiguousarray(dense, np.int32)
+        dense = dense != 0
+    entered = np.ascontiguousarray(dense).astype(np.uint8, copy=False)
+    depth = program.depth
+    over_pieces(min(_threads(), batch), batch, lambda pieces: _simulate(net, out, entered, values, depth, pieces))
 
     spikes: dict[str, NDArray[Any]] = {}
     if record_spikes:
-        spikes[program.input] = entered[:, :, :inputs] if values is None or not net.graded[0] else values
+        taken = values if values is not None and net.graded[0] else entered
+        spikes[program.input] = np.zeros((steps, batch, inputs), taken.dtype)
+        spikes[program.input][:length] = taken
         for i, name in enumerate(names[1:], 1):
             if net.graded[i]:
                 spikes[name] = out.messages[:, :, column[i] : column[i + 1]]

@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.hardware.integer import decay, saturate, wrap_once
-from neuro.jit import kernel
+from neuro.jit import disjoint, kernel
 
 I32 = np.int32
 I64 = np.int64
@@ -48,7 +48,7 @@ Int32 = NDArray[np.int32]
 Bytes = NDArray[np.uint8]
 
 
-@kernel
+@disjoint
 def update(
     lo: int,
     hi: int,
@@ -138,7 +138,7 @@ def update_sigma_delta(
     fired: Bytes,
     first: int,
 ) -> None:
-    """"sigma_delta" and "delta"; see the module's docstring."""
+    """ "sigma_delta" and "delta"; see the module's docstring."""
     ahead = U(first) - U(lo)
     for k in range(U(lo), U(hi)):
         i = U(k)
@@ -189,7 +189,7 @@ def update_resonator(
     fired: Bytes,
     first: int,
 ) -> None:
-    """"rf", or with ``resets`` "rf_iz"; see the module's docstring."""
+    """ "rf", or with ``resets`` "rf_iz"; see the module's docstring."""
     ahead = U(first) - U(lo)
     for k in range(U(lo), U(hi)):
         i = U(k)

@@ -26,6 +26,9 @@ Int64 = NDArray[np.int64]
 
 PLAIN, OTHER, PLASTIC = 0, 1, 2  # kinds of arcs, compiled into kernels (neuro.jit)
 REGISTERS = ("keep_u", "keep_v", "bias", "threshold", "extra")
+TILE = 64  # neurons that go through all steps together (`tiles`), one block of flags
+FITS = 4095  # no larger weight: at least eight of them are added up in int16 there
+TILES_WASTE = 1.34  # of at most so many times the neurons a layer has, in whole tiles, there is something to gain
 MODELS = {
     **dict.fromkeys(("input", "lif", "li", "lif_reset"), neurons.LIF),
     "ternary_lif": neurons.TERNARY,
@@ -34,6 +37,7 @@ MODELS = {
     "rf": neurons.RF,
     "rf_iz": neurons.RF_IZ,
 }
+
 
 class Packed(NamedTuple):
     """Populations are numbered with the input first, neurons through all of them.
@@ -52,7 +56,12 @@ class Packed(NamedTuple):
 
     core, packets, hops: per neuron, its core (-1: input) and what one of its spikes sends.
     fan: int64[neurons + 1] into fan_core, fan_synapses: synapses per target core that a spike reaches.
-    updates: int64[cores], neurons of each core.
+    updates: int64[cores], neurons of each core. alike: 1 for a population all of whose neurons stand on
+    one core and send to the same cores.
+
+    tiled: 1 for a population that `tiles` runs, whose weights are in tiles (int16), from arc_tiles of each arc on,
+    and not in weight; arc_most: the largest of them, without sign, at least 1. brief: 1 where of u nothing is left
+    after a step, and its sum cannot leave 24 bits.
     """
 
     first: Int64
@@ -101,7 +110,13 @@ class Packed(NamedTuple):
     fan_core: Int32
     fan_synapses: Int32
     updates: Int64
+    alike: Int64
     rules: Rules
+    tiled: Int64
+    tiles: NDArray[np.int16]
+    arc_tiles: Int64
+    arc_most: Int64
+    brief: Int64
 
 
 def names_of(program: Program) -> list[str]:
@@ -131,7 +146,7 @@ def _pack(program: Program) -> Packed:
     columns = [
         np.concatenate(parts) for parts in zip(*(registers(p, orders[p.name].flat) for p in populations), strict=True)
     ]
-    return Packed(
+    untiled = Packed(
         first=_offsets([p.size for p in populations]),
         block=_offsets([-(-p.size // 64) for p in populations]),
         stage=_stages(program, names),
@@ -150,6 +165,62 @@ def _pack(program: Program) -> Packed:
                 for p in plastic_of(program)
             ]
         ),
+        tiled=np.zeros(len(names), np.int64),
+        tiles=np.zeros(0, np.int16),
+        arc_tiles=np.zeros(0, np.int64),
+        arc_most=np.zeros(0, np.int64),
+        brief=np.zeros(len(names), np.int64),
+    )
+    return _tiled(untiled)
+
+
+def plain(net: Packed) -> bool:
+    """Whether there is nothing but LIF and spikes, for which a smaller kernel is compiled."""
+    others = (net.model != neurons.LIF).any() or net.period.any() or (net.arc_kind != PLAIN).any()
+    return not (others or net.graded.any())
+
+
+def _tiled(net: Packed) -> Packed:
+    """With the weights of layers that `tiles` can run in tiles: nothing of a layer's spikes comes back to it, all
+    that leads to it are dense matrices of small weights, and it is not much smaller than its tiles."""
+    count = net.first.size - 1
+    tiled, brief = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    ends = np.concatenate([net.arc_weight[1:], [net.weight.size]]) if net.arc_weight.size else net.arc_weight
+    begins, kept, tiles, arc_tiles = net.arc_weight.copy(), [net.weight[:0]], [np.zeros(0, np.int16)], ends * 0
+    alone = net.stage[:-1][np.diff(net.stage) == 1] if plain(net) else net.stage[:0]
+    arc_most, at = np.ones_like(ends), 0
+    for p in range(count):
+        into, n = range(net.arc[p], net.arc[p + 1]), int(net.first[p + 1] - net.first[p])
+        parts = [net.weight[net.arc_weight[k] : ends[k]] for k in into]
+        fits = TILE * -(-n // TILE) <= TILES_WASTE * n and p in alone
+        rows = all(net.arc_layout[k] == ROWS and net.arc_down[k] == 0 and net.arc_source[k] != p for k in into)
+        small = all(int(np.abs(w.astype(np.int64)).max(initial=0)) <= FITS for w in parts)
+        tiled[p] = fits and rows and small
+        if not tiled[p]:
+            for k, w in zip(into, parts, strict=True):
+                begins[k] = sum(x.size for x in kept)
+                kept.append(w)
+            continue
+        most = np.zeros(n, np.int64)
+        for k, w in zip(into, parts, strict=True):
+            matrix = w.reshape(-1, n).astype(np.int64)
+            most += np.maximum(np.maximum(matrix, 0).sum(axis=0), -np.minimum(matrix, 0).sum(axis=0))
+            whole = np.zeros((len(matrix), TILE * -(-n // TILE)), np.int16)
+            whole[:, :n] = matrix
+            arc_tiles[k], arc_most[k] = at, max(1, int(np.abs(matrix).max(initial=0)))
+            at += whole.size
+            tiles.append(whole.reshape(len(matrix), -1, TILE).transpose(1, 0, 2).ravel())
+        here = slice(net.first[p], net.first[p + 1])
+        brief[p] = not net.keep_u[here].any() and 64 * int(most.max(initial=0)) < 1 << 23
+    weight = np.concatenate(kept)
+    return net._replace(
+        tiled=tiled,
+        brief=brief,
+        tiles=np.concatenate(tiles),
+        arc_tiles=arc_tiles,
+        arc_most=arc_most,
+        arc_weight=begins,
+        weight=weight,
     )
 
 
@@ -281,11 +352,20 @@ def _traffic(program: Program, names: list[str], orders: dict[str, Order]) -> di
         distance = np.abs(placement.xy[own[neuron]] - placement.xy[there]).sum(axis=1)
         hops.append(np.bincount(neuron, weights=distance, minlength=size).astype(np.int64))
     everywhere = np.concatenate(core)
+    fan_begins = np.concatenate([[0], np.cumsum(np.concatenate(begins))]).astype(np.int64)
+    columns = core, packets, hops, begins
+    alike = [all((c[i] == c[i][:1]).all() for c in columns) for i in range(len(names))]
+    for i, first in enumerate(_offsets([populations[n].size for n in names])[:-1]):
+        n = populations[names[i]].size
+        if alike[i]:
+            reached = np.concatenate(fan_core)[fan_begins[first] : fan_begins[first + n]].reshape(n, -1)
+            alike[i] = bool((reached == reached[:1]).all())
     return {
+        "alike": np.array(alike, np.int64),
         "core": everywhere.astype(np.int32),
         "packets": np.concatenate(packets).astype(np.int32),
         "hops": np.concatenate(hops).astype(np.int32),
-        "fan": np.concatenate([[0], np.cumsum(np.concatenate(begins))]).astype(np.int64),
+        "fan": fan_begins,
         "fan_core": np.concatenate(fan_core).astype(np.int32),
         "fan_synapses": np.concatenate(fan_synapses).astype(np.int32),
         "updates": np.bincount(everywhere[everywhere >= 0], minlength=cores).astype(np.int64),
