@@ -94,7 +94,7 @@ def measure(arguments, *, peers=PEERS, count=7, warm=2, threads=2, check=True, l
         row["ratio"] = row["ratios"][row["fastest_peer"]]["ratio"]
     if check:
         row["differences"] = compare(times, arguments, threads)
-        row["unequal"] = [name for name, d in row["differences"].items() if max(d["loss"], *d["gradients"]) > TOLERANCE]
+        row["unequal"] = [name for name, d in row["differences"].items() if unequal(d)]
     return row
 
 
