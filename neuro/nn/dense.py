@@ -226,14 +226,14 @@ class _Dense(torch.autograd.Function):
         if lists is not None and want_w:
             col, when = lists.columns(bounds, steps, batch, fan_in, most)
         store = want_x or (want_w and not again)
-        delta = v.new_empty((steps, batch, n)) if store else v.new_empty((0, 0, 0))
+        delta = torch.from_numpy(np.empty((steps, batch, n) if store else (0, 0, 0), dtype))
         h = nothing
         if kind == dk.PRECOMPUTED:
             h = _slopes(ctx, lists, v, w)
         by_lists = len(col) > 0
         d_weight = np.empty((parts, n if by_lists else 0, fan_in), dtype)
         d_p = np.empty((parts, 4, p.shape[1]), dtype)
-        upstream = g.detach().contiguous().numpy()
+        upstream = _upstream(g).numpy()
         one, (i_0, m_0) = dtype.type(1), ctx.state
         attached = one * (0 if rule.detach or not rule.spiking else 1)
 
@@ -245,7 +245,7 @@ class _Dense(torch.autograd.Function):
             dk.backward(
                 first, last, parts, bounds, events.start, events.index, col, when, w, p, i_0, m_0,
                 v.detach().numpy(), ctx.i_seq, h, upstream, delta.numpy(), d_weight, d_p, table, rows, currents,
-                np.empty(dk.TILES, dtype), np.zeros(dk.WORK, dtype), kind, one * steepness, attached,
+                np.empty(dk.TILES, dtype), np.zeros(dk.WORK, dtype), steps, kind, one * steepness, attached,
                 rule.reset == "subtract", ctx.plain, again, store, ctx.learn, ctx.learn_alpha,
             )  # fmt: skip
 
@@ -253,12 +253,18 @@ class _Dense(torch.autograd.Function):
         d_x = d_w = None
         flat = delta.view(-1, n) if store else delta
         if want_x:
-            d_x = torch.mm(flat, weight.detach()).view(steps, batch, fan_in)
+            room = torch.from_numpy(np.empty((steps * batch, fan_in), dtype))
+            d_x = torch.mm(flat, weight.detach(), out=room).view(steps, batch, fan_in)
         if want_w:
             d_w = torch.from_numpy(_total(d_weight)) if by_lists else _product(inputs[0], delta, fan_in)
         learnt = torch.from_numpy(_total(d_p)[:, :n])
         needed = [learnt[k] if ctx.needs_input_grad[3 + k] else None for k in range(3)]
         return d_x, d_w, learnt[3] if want_b else None, *needed, *[None] * 5
+
+
+def _upstream(g: Tensor) -> Tensor:
+    """The gradient to the output; one step of it where all are the same, as those of a sum over time are."""
+    return (g.detach()[:1] if g.stride(0) == 0 else g.detach()).contiguous()
 
 
 def _total(parts: A) -> A:

@@ -305,18 +305,20 @@ def _learn(work: A, subtract: bool, spiking: bool, c_uh: float) -> None:
 def backward(
     first: int, last: int, parts: int, bounds: A, start: A, index: A, col: A, when: A, weight: A, p: A, i_0: A,
     m_0: A, v: A, i_seq: A, h: A, g: A, delta: A, d_weight: A, d_p: A, table: A, rows: A, currents: A, tile: A,
-    work: A, kind: int, a: float, attached: float, subtract: bool, plain: bool, again: bool, store: bool,
+    work: A, time: int, kind: int, a: float, attached: float, subtract: bool, plain: bool, again: bool, store: bool,
     learn: bool, keep_i: bool,
 ) -> None:
-    """Tasks first..last - 1 of blocks * parts; a part is a run of the groups of samples in ``bounds``.
+    """Tasks first..last - 1 of blocks * parts; a part is a run of the groups of samples in ``bounds``. time: steps.
 
     again: the membrane is computed again from the lists; else it is v (and i_seq where keep_i), [time, batch, n].
-    kind, a: surrogate and steepness; h [time, batch, n] where PRECOMPUTED. g: gradient to the output. Left behind:
-    delta [time, batch, n], gradient to the currents, where store; d_weight [parts, n, in] where ``col`` has lists;
-    d_p [parts, 4, blocks * WIDE] of alpha, beta, v_threshold (where learn) and the bias. Room: table [in + 1, WIDE],
-    rows [most rows of a group + 1, WIDE], currents (the same where keep_i), tile, work.
+    kind, a: surrogate and steepness; h [time, batch, n] where PRECOMPUTED. g: gradient to the output, [time, batch, n]
+    or, the same in all steps, [1, batch, n]. Left behind: delta [time, batch, n], gradient to the currents, where
+    store; d_weight [parts, n, in] where ``col`` has lists; d_p [parts, 4, blocks * WIDE] of alpha, beta, v_threshold
+    (where learn) and the bias. Room: table [in + 1, WIDE], rows [most rows of a group + 1, WIDE], currents (the same
+    where keep_i), tile, work.
     """
-    steps, n = U(g.shape[0]), U(g.shape[2])
+    steps, n = U(time), U(g.shape[2])
+    many = ONE if g.shape[0] > 1 else ZERO
     groups, inputs = U(bounds.size - 1), U(d_weight.shape[2])
     by_lists = col.shape[0] > 0
     last_row = U(rows.shape[0] - 1)
@@ -386,7 +388,7 @@ def backward(
                     row = base + now
                     if U(back) % TILE == ZERO:  # rows that lie far apart in memory: many at once hide their latency
                         for k in range(min(TILE, now + ONE)):
-                            _read(g, now - U(k), b, o, width, tile, U(k) * WIDE)
+                            _read(g, (now - U(k)) * many, b, o, width, tile, U(k) * WIDE)
                     at = U(back) % TILE * WIDE
                     for j in range(wide):
                         work[G + j] = tile[at + j]
