@@ -39,6 +39,12 @@ def run_sanafe(program: Any, dense: Any, steps: int) -> dict[str, float]:
     Input neurons stand on a core of their own and cost nothing there; their messages, which a chip's estimate books
     as injected, are counted and priced apart.
     """
+    found = loaded(program, dense, steps).sim(steps, timing_model="detailed", message_trace=True)
+    return _sorted(found, program.input, int(dense.sum()))
+
+
+def loaded(program: Any, dense: Any, steps: int) -> Any:
+    """SANA-FE's chip with the program and one sample in it, ready to run once."""
     import sanafe
 
     arch = sanafe.load_loihi()
@@ -65,7 +71,7 @@ def run_sanafe(program: Any, dense: Any, steps: int) -> dict[str, float]:
             )
     chip = sanafe.SpikingChip(arch)
     chip.load(net)
-    return _sorted(chip.sim(steps, timing_model="detailed", message_trace=True), program.input, int(dense.sum()))
+    return chip
 
 
 def _sorted(result: Any, source: str, injected: int) -> dict[str, float]:
