@@ -63,11 +63,12 @@ def share(function: Callable[..., None], count: int, size: int, *arguments: Any,
     parts = max(1, min(threads, count, size // kernels.WORTH_A_THREAD))
     ends = [count * k // parts for k in range(parts + 1)]
     own = [(a, b, *(room() if room else ()), *arguments) for a, b in itertools.pairwise(ends)]
-    if parts == 1:
-        function(*own[0])
-        return
-    for job in [kernels._pool(threads).submit(function, *each) for each in own]:
-        job.result()
+    jobs = [kernels._pool(threads).submit(function, *each) for each in own[1:]]
+    try:
+        function(*own[0])  # the caller works too
+    finally:
+        for job in jobs:
+            job.result()
 
 
 @dataclass(frozen=True)
