@@ -253,12 +253,12 @@ def _recalibrate(
 @torch.no_grad()
 def _average(ema: nn.Module, model: nn.Module, keep: float) -> None:
     """ema <- keep ema + (1 - keep) model, parameters and floating buffers; other buffers are copied."""
-    new = model.state_dict()
-    for name, old in ema.state_dict().items():
-        if old.is_floating_point():
-            old.lerp_(new[name], 1.0 - keep)
-        else:
-            old.copy_(new[name])
+    pairs = list(zip((*ema.parameters(), *ema.buffers()), (*model.parameters(), *model.buffers()), strict=True))
+    floating = [(old, new) for old, new in pairs if old.is_floating_point()]
+    torch._foreach_lerp_([old for old, _ in floating], [new for _, new in floating], 1.0 - keep)
+    for old, new in pairs:
+        if not old.is_floating_point():
+            old.copy_(new)
 
 
 def _save(session: _Session, out: Path) -> None:
