@@ -19,7 +19,8 @@ are, for both, their LIF in a loop, with i = alpha i + x + W s written before it
 late and evaluates the recurrence twice, spikingjelly has none.
 
 A turn ("go") is an epoch; its seconds are those of training. Afterwards, off the clock, the validation recordings
-are judged. "check" gives the accuracy after every epoch so far.
+are judged. "check" gives the accuracy after every epoch so far, and first: loss and norms of the gradients of the
+very first batch, by which it is checked that all train the same network.
 """
 
 from __future__ import annotations
@@ -117,6 +118,8 @@ def training(task, parameters, run, modules, epochs_of, valid, said):
     about, steps = task.about, task.steps
     o, loss_ = about["optimiser"], about["loss"]
 
+    history = {"loss": [], "accuracy": [], "seconds": [], "first": []}
+
     def make():
         weights = [p for p in parameters if p.dim() > 1]
         rest = [p for p in parameters if p.dim() <= 1]
@@ -129,6 +132,8 @@ def training(task, parameters, run, modules, epochs_of, valid, said):
         scores = run(x) * (loss_["scale"] / steps)
         loss = functional.cross_entropy(scores, labels, label_smoothing=loss_["label_smoothing"])
         loss.backward()
+        if not history["first"]:
+            history["first"] += [float(loss.detach()), *(float(p.grad.norm()) for p in parameters)]
         torch.nn.utils.clip_grad_norm_(parameters, o["clip"])
         optimiser.step()
         schedule.step()
@@ -150,7 +155,6 @@ def training(task, parameters, run, modules, epochs_of, valid, said):
                 if t.shape == old.shape:  # snntorch keeps its state, which has grown, among the buffers
                     t.copy_(old)
     optimiser, schedule = make()
-    history = {"loss": [], "accuracy": [], "seconds": []}
 
     def turn():
         epoch = len(history["loss"])

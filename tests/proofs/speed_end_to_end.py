@@ -19,7 +19,8 @@ training, not validation.
 
 The target was fixed beforehand: the lowest of the three final validation accuracies less MARGIN. A framework's time is
 what it has trained when it first reaches that. Exits 1 where ours takes more than a third of the time of a peer, or
-where final accuracies differ by more than SPREAD (then something else was trained). --quick: fewer and smaller
+where final accuracies differ by more than SPREAD or the first loss and gradients by more than SAME (then something else
+was trained). --quick: fewer and smaller
 epochs, one seed; judged by the time per epoch alone, since nothing is learnt yet.
 """
 
@@ -47,6 +48,7 @@ from neuro.train.config import Config, load_config  # noqa: E402
 SCRIPT = ROOT / "tests" / "bench" / "peer_train_epochs.py"
 MARGIN = 0.02  # of accuracy, below the lowest final one
 SPREAD = 0.06  # of final accuracy between frameworks: they part at spikes that fall on the other side of a threshold
+SAME = 0.01  # relative, of the first loss and the norms of its gradients
 WANTED = 3.0
 THREADS = 2
 PEERS = ("spikingjelly", "snntorch")
@@ -139,8 +141,11 @@ def judge(runs: list[dict[str, Any]], quick: bool) -> tuple[dict[str, Any], dict
             checks[f"{task}: {peer} ran"] = len(both) == len(mine)
             if not both:
                 continue
+            pairs = [(f[peer]["first"], f["neuro"]["first"]) for f in both]
+            apart = max(abs(a - b) / abs(b) for one, other in pairs for a, b in zip(one, other, strict=True))
+            checks[f"{task}: {peer} starts with the same loss and gradients"] = apart <= SAME
             per_epoch = statistics.geometric_mean([f[peer]["epoch_s"] / f["neuro"]["epoch_s"] for f in both])
-            row = {"epoch_ratio": per_epoch}
+            row = {"epoch_ratio": per_epoch, "first_difference": apart}
             if quick:
                 checks[f"{task}: an epoch of {peer} takes {WANTED:g} times as long"] = per_epoch >= WANTED
             else:
