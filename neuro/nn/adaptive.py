@@ -12,11 +12,11 @@ In one step, with v and w of the step before::
     s[t] = 1 if u[t] > v_threshold + w[t-1] else 0
     w[t] = rho w[t-1] + b s[t]
 
-"symplectic" is the SE-adLIF of Baronig et al. 2025 (Nat. Commun. 16, doi 10.1038/s41467-025-60878-z, eqs. 6): stable for
-any step where the forward Euler scheme ("euler", Bittar & Garner 2022, Front. Neurosci. 16:865897) diverges.
-"threshold" is the ALIF of Bellec et al. 2018 (arXiv:1803.09574) and 2020. Both papers normalise:
-u = beta v + (1 - beta) (x - w'), w' = rho w' + (1 - rho) (a' v + b' s). Then w = (1 - beta) w', so here
-gain = 1 - beta, a = (1 - beta) (1 - rho) a', b = (1 - beta) (1 - rho) b'; that is how `neuro.ir.AdaptiveLIF` has it.
+"symplectic" is the SE-adLIF of Baronig et al. 2025 (Nat. Commun. 16, doi 10.1038/s41467-025-60878-z): stable where the
+forward Euler scheme ("euler", Bittar & Garner 2022, Front. Neurosci. 16:865897) diverges. "threshold" is the ALIF of
+Bellec et al. 2018 (arXiv:1803.09574). These papers normalise: u = beta v + (1 - beta) (x - w') and
+w' = rho w' + (1 - rho) (a' v + b' s), as `neuro.ir.AdaptiveLIF` does. So w = (1 - beta) w', which here makes
+gain = 1 - beta, a = (1 - beta) (1 - rho) a', b = (1 - beta) (1 - rho) b'; of a threshold, b = (1 - rho) b'.
 
 These functions are the meaning; `neuro.nn.adaptive_run` runs the same thing over whole time.
 """

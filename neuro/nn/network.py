@@ -19,7 +19,7 @@ from neuro.ir import READOUTS, Edge, Shape
 from neuro.nn import bits, plain
 from neuro.nn.delay import DelayedLinear
 from neuro.nn.joined import Carry, Chain, Join, find
-from neuro.nn.layers import Temporal
+from neuro.nn.layers import Population, Recurrent, Temporal
 from neuro.nn.spikes import Spikes
 from neuro.nn.stateless import NORMS, Dropout
 
@@ -238,7 +238,8 @@ class SpikingNetwork(nn.Module):
         layer = self.layer(name)
         memory = None if carry is None else carry.setdefault(name, Carry())
         if self._wants_membrane(name):
-            outputs[name], membranes[name] = layer.with_membrane(x, carry=memory)  # type: ignore[operator]
+            assert isinstance(layer, (Population, Recurrent))
+            outputs[name], membranes[name] = layer.with_membrane(x, carry=memory)
         elif isinstance(layer, Temporal):
             outputs[name] = layer(x) if memory is None else layer.resume(x, memory)
         elif type(layer) is nn.Flatten and (layer.start_dim, layer.end_dim) == (1, -1):
@@ -277,7 +278,8 @@ class SpikingNetwork(nn.Module):
                 if isinstance(layer, Temporal):
                     now[name], states[name] = layer.step(x, states[name])
                     if self._wants_membrane(name):
-                        traces.setdefault(name + "/v", []).append(layer.membrane(states[name]))  # type: ignore[operator]
+                        assert isinstance(layer, (Population, Recurrent))
+                        traces.setdefault(name + "/v", []).append(layer.membrane(states[name]))
                 else:
                     now[name] = layer(x)
                 traces[name].append(now[name])

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from neuro.errors import BadConfig, NetworkError
 from neuro.extend import did_you_mean
-from neuro.ir import MAX_DELAY_STEPS, RESETS, Shape
+from neuro.ir import ADAPTATIONS, MAX_DELAY_STEPS, RESETS, Shape
+from neuro.nn.adaptive import AdLIF
 from neuro.nn.delay import Delay, DelayedLinear, Taps
-from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Recurrent, Temporal, decays
+from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Population, Recurrent, Temporal, decays
 from neuro.nn.masked import MaskedLinear
 from neuro.nn.network import SpikingNetwork
 from neuro.nn.quantised import MOST_BITS, QuantisedConv2d, QuantisedLinear, QuantisedReLU
@@ -215,7 +216,10 @@ class NeuronSpec:
         if self.each:
             options = {n: v if isinstance(v, str) else torch.full(shape, v).numpy() for n, v in options.items()}
         chosen = surrogate(self.surrogate, self.surrogate_alpha)
-        neuron = cls(**options, detach=self.detach, surrogate=chosen, learn=self.learn)
+        return self.looped(cls(**options, detach=self.detach, surrogate=chosen, learn=self.learn), shape, rng)
+
+    def looped(self, neuron: Population, shape: Shape, rng: torch.Generator) -> nn.Module:
+        """The neurons, listening to themselves if they are to."""
         if not self.recurrent:
             return neuron
         if len(shape) != 1:
@@ -225,6 +229,43 @@ class NeuronSpec:
             layer.recurrent = MaskedLinear(shape[0], shape[0], False, self.recurrent_fan_in)
         _start(layer.recurrent.weight, min(shape[0], self.recurrent_fan_in or shape[0]), self.recurrent_init, rng)
         return layer
+
+
+@dataclass(frozen=True)
+class AdaptiveSpec(NeuronSpec):
+    """`NeuronSpec` of `neuro.nn.AdLIF`: also rho or tau_adapt, a, b, adaptation ("symplectic", "euler", "threshold").
+
+    a, b: per step, what the membrane and a spike add to w, which is taken from the membrane or raises the threshold.
+    learn: which of beta, rho, a, b, v_threshold.
+    """
+
+    rho: float | None = None
+    tau_adapt: float | None = None
+    a: float = 0.0
+    b: float = 0.0
+    adaptation: str = "symplectic"
+
+    def problems(self) -> list[str]:
+        bad = super().problems()
+        if self.adaptation not in ADAPTATIONS:
+            bad.append(f"adaptation must be one of {ADAPTATIONS}, got '{self.adaptation}'")
+        if (self.rho is None) == (self.tau_adapt is None):
+            bad.append("needs either rho, or tau_adapt in seconds")
+        if (self.beta is None) == (self.tau_mem is None):
+            bad.append("needs either beta, or tau_mem in seconds")
+        bad += [f"has no {n}" for n in ("alpha", "tau_syn") if getattr(self, n) is not None]
+        return bad + (["tau_adapt must be positive"] if self.tau_adapt is not None and self.tau_adapt <= 0 else [])
+
+    def build(self, shape: Shape, dt: float, rng: torch.Generator) -> nn.Module:
+        options: dict[str, Any] = {n: getattr(self, n) for n in ("a", "b", "v_threshold", "v_reset")}
+        options["beta"] = self.beta if self.tau_mem is None else decays(self.tau_mem, dt)["beta"]
+        options["rho"] = self.rho if self.tau_adapt is None else decays(self.tau_adapt, dt)["beta"]
+        if self.each:
+            options = {n: torch.full(shape, v).numpy() for n, v in options.items()}
+        chosen = surrogate(self.surrogate, self.surrogate_alpha)
+        neuron = AdLIF(**options, adaptation=self.adaptation, reset=self.reset, detach=self.detach, surrogate=chosen,
+                       learn=self.learn)  # fmt: skip
+        return self.looped(neuron, shape, rng)
 
 
 @dataclass(frozen=True)
@@ -310,6 +351,7 @@ LAYERS: Mapping[str, tuple[type, Build]] = {
     "if": _neuron(IF),
     "lif": _neuron(LIF),
     "cuba_lif": _neuron(CubaLIF),
+    "adlif": (AdaptiveSpec, lambda spec, shape, dt, rng: spec.build(shape, dt, rng)),
     "li": _neuron(LI),
     "cuba_li": _neuron(CubaLI),
 }

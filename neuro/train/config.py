@@ -137,7 +137,8 @@ class TrainConfig:
     """epochs, batch_size. keep: "last", or "best" on the validation split. patience: epochs without a
     better validation loss before stopping, 0 for never. recalibrate: batches over which the statistics
     of norms are measured anew before weights are frozen or exported, 0 for none. threads: of torch and
-    the kernels, 0 for all cores; recorded, and the same again when a run resumes."""
+    the kernels, 0 for all cores; recorded, and the same again when a run resumes. truncate: steps of the pieces that
+    samples are trained in, without gradients between them (`neuro.train.truncated`); 0 for whole samples."""
 
     epochs: int = 30
     batch_size: int = 32
@@ -146,12 +147,15 @@ class TrainConfig:
     drop_last: bool = False
     recalibrate: int = 0
     threads: int = 0
+    truncate: int = 0
 
     def problems(self) -> list[str]:
         bad = [] if self.keep in ("last", "best") else [f"keep must be 'last' or 'best', got '{self.keep}'"]
         bad += [f"{n} must be at least 1" for n in ("epochs", "batch_size") if getattr(self, n) < 1]
         return bad + [
-            f"{n} must not be negative" for n in ("patience", "recalibrate", "threads") if getattr(self, n) < 0
+            f"{n} must not be negative"
+            for n in ("patience", "recalibrate", "threads", "truncate")
+            if getattr(self, n) < 0
         ]
 
 
@@ -253,6 +257,8 @@ class Config:
             bad.append(f"readout must be one of {READOUTS}, got '{self.readout}'")
         if self.seed < 0:
             bad.append(f"seed is {self.seed}, it must not be negative")
+        if self.train.truncate and (self.loss.many or self.loss.few):
+            bad.append("loss.many and loss.few count the spikes of whole samples; they exclude train.truncate")
         if self.data.train_on == "all" and (self.train.patience or self.train.keep == "best"):
             bad.append("train.patience and train.keep = 'best' need a validation split; set data.train_on = 'train'")
         return bad

@@ -34,10 +34,11 @@ from neuro.train.build import build
 from neuro.train.config import Config
 from neuro.train.data import Recordings
 from neuro.train.evaluate import evaluate
-from neuro.train.losses import LOSSES, firing_penalty, logits
+from neuro.train.losses import LOSSES, firing_penalty
 from neuro.train.quantise_aware import prepare
 from neuro.train.schedule import optimiser_of, rate
 from neuro.train.seeds import seed_of
+from neuro.train.truncated import backward
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -133,7 +134,7 @@ def _epoch(
     data = recordings.train(epoch, ahead=epoch + 1 < config.train.epochs)
     if config.quantise and not session.quantised and epoch >= round(config.quantise.start * config.train.epochs):
         _quantise(session, config, recordings, data)
-    model, loss_config = session.model, config.loss
+    model = session.model
     per_epoch = batch_count(len(data), config.train.batch_size, config.train.drop_last)
     readouts = {n for n, d in model.edges if d == OUTPUT}
     generator = torch.Generator()
@@ -148,12 +149,13 @@ def _epoch(
         lr *= config.quantise.lr if config.quantise and session.quantised else 1.0
         for group in session.optimiser.param_groups:
             group["lr"] = lr
-        spikes: dict[str, Tensor] = {}
-        trace = model(x, spikes)
-        loss = LOSSES[loss_config.kind](trace, labels, config.readout, loss_config.scale, loss_config.label_smoothing)
-        hidden = {n: s for n, s in spikes.items() if n not in readouts}
-        penalty = _penalty(hidden, config)
-        (loss + penalty).backward()  # type: ignore[no-untyped-call]
+
+        def loss_of(trace: Tensor, spikes: dict[str, Tensor], labels: Tensor = labels) -> tuple[Tensor, Tensor]:
+            c = config.loss
+            loss = LOSSES[c.kind](trace, labels, config.readout, c.scale, c.label_smoothing)
+            return loss, _penalty({n: s for n, s in spikes.items() if n not in readouts}, config)
+
+        learnt = backward(model, x, config.train.truncate, config.readout, loss_of)
         if optimiser_config.clip:
             nn.utils.clip_grad_norm_(model.parameters(), optimiser_config.clip)
         session.optimiser.step()
@@ -161,14 +163,16 @@ def _epoch(
         session.step += 1
         if session.ema is not None:
             _average(session.ema, model, min(optimiser_config.ema, 1.0 - 1.0 / (session.step + 1)))
-        value = float(loss.detach())
+        value = learnt.loss
         if not value < float("inf"):  # NaN too
             raise RunError(f"training diverged: loss {value} in epoch {epoch}, batch {number}; lower optimiser.lr")
         seen += len(labels)
         total_loss += value * len(labels)
-        right += int((logits(trace.detach(), config.readout, 1.0).argmax(1) == labels).sum())
-        total_spikes += sum(float(s.detach().sum(dtype=torch.float64)) for s in hidden.values())
+        right += int((learnt.scores.argmax(1) == labels).sum())
+        total_spikes += sum(fired for name, fired in learnt.fired.items() if name not in readouts)
         show(epoch, number + 1, per_epoch, total_loss / seen)
+    if not all(p.isfinite().all() for p in model.parameters()):  # events pass by the weights of inputs that are silent
+        raise RunError(f"training diverged: weights are NaN or infinite after epoch {epoch}; lower optimiser.lr")
     session.epoch += 1
     row: dict[str, Any] = {
         "epoch": epoch,

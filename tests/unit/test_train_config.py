@@ -214,6 +214,7 @@ def test_every_layer_type_builds() -> None:
         {"type": "dropout", "p": 0.2},
         {"type": "linear", "out": 5, "max_delay": 3},
         {"type": "cuba_lif", "alpha": 0.5, "tau_mem": 0.02, "recurrent": True, "each": True, "learn": ["beta"]},
+        {"type": "adlif", "beta": 0.9, "tau_adapt": 0.1, "a": 0.01, "b": 0.1, "recurrent": True, "learn": ["a", "rho"]},
         {"type": "delay", "steps": 2},
         {"type": "taps", "steps": [0, 3]},
         {"type": "linear", "out": 3, "bias": True, "window": 2},
