@@ -48,7 +48,10 @@ from neuro.train.config import Config, load_config  # noqa: E402
 SCRIPT = ROOT / "tests" / "bench" / "peer_train_epochs.py"
 MARGIN = 0.02  # of accuracy, below the lowest final one
 SPREAD = 0.06  # of final accuracy between frameworks: they part at spikes that fall on the other side of a threshold
-SAME = 0.01  # relative, of the first loss and the norms of its gradients
+# Relative, of the first loss and the norms of its gradients. In float64 ours equals the layers run one by one to seven
+# digits; in float32 a sum in another order moves 15 of 280,000 spikes of nmnist, and with them a norm by 2.3 %. Set
+# after that was seen; a wrong surrogate was off by a factor of a million.
+SAME = 0.05
 WANTED = 3.0
 THREADS = 2
 PEERS = ("spikingjelly", "snntorch")
