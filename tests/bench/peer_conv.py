@@ -255,6 +255,8 @@ FRAMEWORKS = {f.__name__: f for f in (neuro, torch_loop, snntorch, spikingjelly,
 
 
 def build(a):
+    if a["framework"] == "neuro":
+        import neuro  # noqa: F401 - before torch, whose idle threads it puts to sleep
     import torch
 
     warnings.simplefilter("ignore")
