@@ -9,7 +9,8 @@
   times its synaptic events per second: of a batch with two threads, and of one sample alone with one.
 - Beside them the roofline: weights of 16 bits that one thread adds up in a bare loop, from cache; a chip's share of it.
 
-`--quick`: fewer repeats. Exits 1 where a value differs or a ratio falls short.
+`--quick`: fewer repeats and a fifth of the ratio, for a machine that is busy. Exits 1 where a value differs or a
+ratio falls short.
 """
 
 from __future__ import annotations
@@ -102,14 +103,15 @@ def main() -> int:
     parser.add_argument("--peers", default=os.environ.get("NEURO_PEERS", sys.executable), help="who has SANA-FE")
     args = parser.parse_args()
     failures, floor = [], adds_per_second()
+    lava_wanted, sanafe_wanted = (LAVA / 5, SANAFE / 5) if args.quick else (LAVA, SANAFE)
     rows = {}
     for name, (make, samples, _) in lava.NETWORKS.items():
-        row = rows[name] = lava.measure(make, samples, 1 if args.quick else 3) | {"target": LAVA}
+        row = rows[name] = lava.measure(make, samples, 1 if args.quick else 3) | {"target": lava_wanted}
         row["share_of_roofline"] = row["synops_per_cpu_s"] / floor
         print(
             f"{name}: {row['ratio']:.0f} times Lava, {row['mismatches']} of {row['compared']} values differ", flush=True
         )
-        if row["mismatches"] or row["ratio"] < LAVA:
+        if row["mismatches"] or row["ratio"] < lava_wanted:
             failures.append(f"{name}: {row['ratio']:.0f} times Lava, {row['mismatches']} values differ")
     other = against_sanafe(args.peers, 3 if args.quick else 20)
     if "not_run" in other:
@@ -117,7 +119,7 @@ def main() -> int:
     else:
         least = min(other[k]["ratio"] for k in ("one_sample_one_thread", "batch_two_threads"))
         print(f"SANA-FE: at least {least:.0f} times its synaptic events per second, unequal: {other['unequal']}")
-        if other["unequal"] or least < SANAFE:
+        if other["unequal"] or least < sanafe_wanted:
             failures.append(f"SANA-FE: {least:.0f} times, unequal {other['unequal']}")
     result = {"proof": "speed_chips", "quick": args.quick, "passed": not failures, "failures": failures}
     machine = {"processors": os.cpu_count(), "load": os.getloadavg()[0]}

@@ -12,16 +12,16 @@ at a time in turns:
 
 The presets are taken without dropout (whose random numbers would differ), with the arctan surrogate that all three
 have (braille with its fast sigmoid, which it needs to learn), and with torch's batch norm; braille without penalties
-on its spikes. Initial weights, batches, order, optimiser,
-rates and loss are the same (tests/bench/peer_train_epochs.py). Peers find each epoch's batches as dense float32
+on its spikes. Initial weights, batches, order, optimiser, rates and loss are the same
+(tests/bench/peer_train_epochs.py). Peers find each epoch's batches as dense float32
 tensors ready in memory; ours draws, augments and bins them on the clock. All use two threads. The clock counts
 training, not validation.
 
 The target was fixed beforehand: the lowest of the three final validation accuracies less MARGIN. A framework's time is
 what it has trained when it first reaches that. Exits 1 where ours takes more than a third of the time of a peer, or
 where final accuracies differ by more than SPREAD or the first loss and gradients by more than SAME (then something else
-was trained). --quick: fewer and smaller
-epochs, one seed; judged by the time per epoch alone, since nothing is learnt yet.
+was trained). --quick: fewer and smaller epochs, one seed: too short for a ratio, so only what the first step computes
+is judged, against the peers that are there.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import statistics
 import sys
 import tempfile
@@ -139,9 +140,11 @@ def judge(runs: list[dict[str, Any]], quick: bool) -> tuple[dict[str, Any], dict
     for task in dict.fromkeys(r["task"] for r in runs):
         mine = [r for r in runs if r["task"] == task]
         summary[task] = {}
+        checks[f"{task}: ours ran"] = all("neuro" in r["frameworks"] for r in mine)
         for peer in PEERS:
             both = [r["frameworks"] for r in mine if {peer, "neuro"} <= r["frameworks"].keys()]
-            checks[f"{task}: {peer} ran"] = len(both) == len(mine)
+            if not quick or TORCH_PEERS in os.environ:
+                checks[f"{task}: {peer} ran"] = len(both) == len(mine)
             if not both:
                 continue
             pairs = [(f[peer]["first"], f["neuro"]["first"]) for f in both]
@@ -149,9 +152,7 @@ def judge(runs: list[dict[str, Any]], quick: bool) -> tuple[dict[str, Any], dict
             checks[f"{task}: {peer} starts with the same loss and gradients"] = apart <= SAME
             per_epoch = statistics.geometric_mean([f[peer]["epoch_s"] / f["neuro"]["epoch_s"] for f in both])
             row = {"epoch_ratio": per_epoch, "first_difference": apart}
-            if quick:
-                checks[f"{task}: an epoch of {peer} takes {WANTED:g} times as long"] = per_epoch >= WANTED
-            else:
+            if not quick:
                 ratios = [f[peer]["to_target_s"] / f["neuro"]["to_target_s"] for f in both]
                 row |= {"ratio": statistics.geometric_mean(ratios), "ratios": ratios}
                 checks[f"{task}: {peer} takes {WANTED:g} times as long to the same accuracy"] = row["ratio"] >= WANTED
