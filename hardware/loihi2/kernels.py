@@ -45,6 +45,7 @@ from neuro.hardware.loihi2.packed import PLAIN, PLASTIC, TILE, Packed, names_of,
 from neuro.hardware.loihi2.plastic import deliver_plastic, learn, learned_of, reset, write_learned
 from neuro.hardware.loihi2.record import (
     A_ROW,
+    AHEAD,
     B_ROW,
     U_ROW,
     V_ROW,
@@ -64,7 +65,7 @@ from neuro.hardware.program import Program
 from neuro.hardware.threads import available as _threads
 from neuro.hardware.threads import over_pieces
 from neuro.hardware.trace import Counters, Trace
-from neuro.jit import kernel
+from neuro.jit import kernel, piece
 
 MEMBRANE = "v"  # of any model, by whatever name: what a readout reads
 ROW = {"u": U_ROW, "v": V_ROW, "a": A_ROW, "sigma": U_ROW, "act": V_ROW, "residue": W_ROW, "error": X_ROW}
@@ -165,7 +166,7 @@ def arrive_other(net: Packed, work: Work, out: Out, arc: int, p: int, t: int, b:
         arrive_graded(net, work, arc, net.first[p], net.first[p + 1], begin, end)
 
 
-@kernel
+@piece
 def simulate_sample(net: Packed, work: Work, out: Out, dense: Bytes, values: Int32 | None, depth: int, b: int) -> bool:
     """Sample b from rest. dense: [length, batch, inputs] of 0 and 1. values: None where there is nothing but
     LIF and spikes, and the compiler then leaves out all the rest; else [length, batch, inputs], what a graded input
@@ -177,14 +178,14 @@ def simulate_sample(net: Packed, work: Work, out: Out, dense: Bytes, values: Int
     if values is not None:
         reset_others(net, work)
     if out.spikes.size > 0:
-        clear(net.tiled, net.first, out.spikes, b)
+        clear(net.tiled, net.first, out.spikes, out.entered, dense.shape[0], b)
     used = 0
     for t in range(steps):
-        if used + inputs > events.size:
+        if used + inputs > events.size - AHEAD:
             return False
         begin = used
         if t < dense.shape[0]:
-            take_row(dense, t, b, work.fired)
+            take_row(dense, t, b, work.fired, out.entered)
             used = collect(work.flags, 0, net.block[1], events, used)
         if values is not None and values.size > 0:
             for e in range(begin, used):
@@ -216,7 +217,7 @@ def simulate_sample(net: Packed, work: Work, out: Out, dense: Bytes, values: Int
                     step_and_write(net, work, out, p, t, b)
                 write(net, lo, hi, u, out.probes, t, b, out.columns[U_ROW, p])
                 write(net, lo, hi, v, out.probes, t, b, out.columns[V_ROW, p])
-                if used + hi - lo > events.size:
+                if used + hi - lo > events.size - AHEAD:
                     return False
                 begin = used
                 used = collect(work.flags, net.block[p], net.block[p + 1], events, used)
@@ -258,7 +259,7 @@ def work_of(net: Packed, steps: int, capacity: int) -> Work:
     widest = int((np.diff(net.block) * net.tiled).max())  # blocks
     rows = np.zeros(8 * widest * steps, np.uint64)
     lanes = np.zeros(7 * TILE, np.int32)
-    events = np.zeros(capacity, np.int32)
+    events = np.zeros(capacity + AHEAD, np.int32)
     state = learned_of(net.rules)
     tiled = lanes, np.zeros(TILE, np.int16), rows.view(np.uint8), rows
     held = events, payload, u, v, a, part, w, x, b, sent, wide, flags.view(np.uint8), flags
@@ -279,7 +280,7 @@ def _simulate(
                 left: tuple[NDArray[Any], ...] = (out.spikes[:, begin : begin + 1], out.messages[:, begin : begin + 1])
                 for counted in (*left, out.scores[begin], out.booked[:, begin]):
                     counted[...] = 0  # what the broken-off sample has left there
-                work = work_of(net, steps, 2 * work.events.size)
+                work = work_of(net, steps, 2 * (work.events.size - AHEAD))
 
 
 def _check_dense(dense: NDArray[Any], inputs: int, low: int, high: int) -> None:
@@ -333,6 +334,7 @@ def run(
         learned=learned,
         draws=np.stack(drawn) if drawn else np.zeros((0, 5, 0), np.int64),
         spikes=np.empty((steps, batch, neurons) if record_spikes else (0, 0, 0), np.uint8),
+        entered=np.empty((steps, batch, inputs) if record_spikes and not net.graded[0] else (0, 0, 0), np.uint8),
         messages=np.zeros((steps, batch, int(column[-1])) if record_spikes else (0, 0, 0), np.int32),
         probes=np.zeros((steps, batch, width), np.int32),
         scores=np.zeros((batch, program.populations[program.output].size), np.int64),
@@ -349,9 +351,10 @@ def run(
 
     spikes: dict[str, NDArray[Any]] = {}
     if record_spikes:
-        taken = values if values is not None and net.graded[0] else entered
-        spikes[program.input] = np.zeros((steps, batch, inputs), taken.dtype)
-        spikes[program.input][:length] = taken
+        spikes[program.input] = out.entered
+        if values is not None and net.graded[0]:
+            spikes[program.input] = np.zeros((steps, batch, inputs), np.int32)
+            spikes[program.input][:length] = values
         for i, name in enumerate(names[1:], 1):
             if net.graded[i]:
                 spikes[name] = out.messages[:, :, column[i] : column[i + 1]]

@@ -12,15 +12,12 @@ from numpy.typing import NDArray
 
 from neuro.hardware.loihi2.packed import Packed
 from neuro.hardware.loihi2.plastic import Learned
-from neuro.jit import disjoint, kernel, piece
+from neuro.jit import disjoint, lowest, ones, piece, set_bytes
 
 I32 = np.int32
 U = np.uintp  # as in delivery.py
 U64 = np.uint64
-GATHER = U64(0x0102040810204080)
-DE_BRUIJN = U64(0x03F79D71B4CB0A89)  # every six bits of it differ from every other six
-POSITION = np.zeros(64, np.uint8)
-POSITION[[((int(DE_BRUIJN) << k) % (1 << 64)) >> 58 for k in range(64)]] = np.arange(64)
+AHEAD = 4  # places behind the last event that `collect` may overwrite
 COUNT, SUM, MAX, LAST = 0, 1, 2, 3  # neuro.ir.READOUTS
 U_ROW, V_ROW, A_ROW, W_ROW, X_ROW, B_ROW = 0, 1, 2, 3, 4, 5  # of `Out.columns`, variables as they stand in `Work`
 
@@ -31,43 +28,49 @@ Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
 
 
-@kernel
+@disjoint
 def collect(flags: Words, first: int, last: int, events: Int32, end: int) -> int:
     """Append to events[end:] the places of the ones in the bytes (0 or 1) of blocks first..last-1; the new end.
 
-    A block is 64 neurons, eight words. Multiplied by GATHER, a word's top byte holds its eight flags; together
-    they make a mask; the lowest bit of the mask times DE_BRUIJN holds the bit's number in its top six bits.
+    A block is 64 neurons, eight words. The first `AHEAD` events of a block are written whether they are there or not,
+    and overwritten by the next: a loop over so few as there mostly are ends where no processor expects it.
     """
     e = U(end)
     for block in range(U(first), U(last)):
-        w = U(block) << U(3)
-        some = flags[w] | flags[w + U(1)] | flags[w + U(2)] | flags[w + U(3)]
-        some |= flags[w + U(4)] | flags[w + U(5)] | flags[w + U(6)] | flags[w + U(7)]
-        if some == U64(0):
+        mask = set_bytes(flags, U(block) << U(3))
+        if mask == U64(0):
             continue
-        mask = U64(0)
-        for j in range(8):
-            mask |= ((flags[w + U(j)] * GATHER) >> U64(56)) << U64(8 * j)
         place = (U(block) - U(first)) << U(6)
+        after = e + U(ones(mask))
+        for k in range(AHEAD):
+            events[e + U(k)] = I32(place + U(lowest(mask)))
+            mask &= mask - U64(mask != U64(0))
+        e += U(AHEAD)
         while mask != U64(0):
-            lowest = mask & (~mask + U64(1))
-            events[e] = I32(place + U(POSITION[U((lowest * DE_BRUIJN) >> U64(58))]))
+            events[e] = I32(place + U(lowest(mask)))
             e += U(1)
-            mask ^= lowest
+            mask &= mask - U64(1)
+        e = after
     return np.int64(e)  # type: ignore[return-value]  # to a kernel an int is an int64
 
 
 @disjoint
-def take_row(dense: Bytes, t: int, b: int, fired: Bytes) -> None:
-    """The inputs of a step into the first bytes of ``fired``, in whole blocks."""
+def take_row(dense: Bytes, t: int, b: int, fired: Bytes, entered: Bytes) -> None:
+    """The inputs of a step into the first bytes of ``fired``, in whole blocks, and on record."""
     n = U(dense.shape[2])
     for k in range(n):
         fired[U(k)] = dense[t, b, U(k)]
+    if entered.size > 0:
+        for k in range(n):
+            entered[t, b, U(k)] = dense[t, b, U(k)]
 
 
 @disjoint
-def clear(tiled: Int64, first: Int64, spikes: Bytes, b: int) -> None:
-    """No recorded spikes of a sample but in layers that `tiles` writes whole."""
+def clear(tiled: Int64, first: Int64, spikes: Bytes, entered: Bytes, length: int, b: int) -> None:
+    """No recorded spikes of a sample but in layers that `tiles` writes whole, and none that enter after its end."""
+    for t in range(length, entered.shape[0]):
+        for k in range(U(first[1])):
+            entered[t, b, U(k)] = 0
     for t in range(spikes.shape[0]):
         for p in range(1, tiled.size):
             if tiled[p] == 0:
@@ -189,7 +192,8 @@ class Out(NamedTuple):
     """What a batch fills, zero before. columns: [6, populations], where a variable of each (its `ROW`) goes in probes,
     or -1. messages: [steps, batch, neurons], what graded populations send, from column[p] on.
 
-    spikes: [steps, batch, neurons without inputs], or empty: not recorded. probes: [steps, batch, columns].
+    spikes: [steps, batch, neurons without inputs], or empty: not recorded. entered: [steps, batch, inputs] likewise;
+    neither need be zero before. probes: [steps, batch, columns].
     learned: [3, plastic projections], as columns. draws: random numbers of each, see `learning.draws`.
     scores: [batch, n]. booked: [4, batch, steps, cores], synops, spikes, packets, hops. injected: [batch, steps].
     """
@@ -199,6 +203,7 @@ class Out(NamedTuple):
     learned: Int64
     draws: Int64
     spikes: Bytes
+    entered: Bytes
     messages: Int32
     probes: Int32
     scores: Int64

@@ -17,6 +17,7 @@ from neuro.hardware.loihi2.neurons import LIMIT
 from neuro.hardware.loihi2.packed import TILE, Packed
 from neuro.hardware.loihi2.record import (
     A_ROW,
+    AHEAD,
     COUNT,
     LAST,
     SUM,
@@ -205,7 +206,7 @@ def copy_rows(raster: Bytes, pitch: int, spikes: Bytes, b: int, first: int, many
             spikes[t, b, U(first) + U(k)] = raster[U(t) * U(pitch) + U(k)]
 
 
-@kernel
+@piece
 def run_layer(net: Packed, work: Work, out: Out, p: int, b: int, used: int, depth: int) -> int:
     """All steps of population p of sample b; events go to work.events from ``used`` on, whose new end it returns, or
     -1: too short."""
@@ -245,7 +246,7 @@ def run_layer(net: Packed, work: Work, out: Out, p: int, b: int, used: int, dept
     if out.spikes.size > 0:
         copy_rows(work.raster, TILE * blocks, out.spikes, b, lo - net.first[1], hi - lo)
     for t in range(work.start.shape[1]):
-        if used + hi - lo > work.events.size:
+        if used + hi - lo > work.events.size - AHEAD:
             return -1
         begin = used
         used = collect(work.rows, t * blocks, (t + 1) * blocks, work.events, used)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from neuro.hardware.loihi2 import kernels as loihi2_kernels
 from neuro.hardware.loihi2 import synapses as loihi2_synapses
 from neuro.hardware.loihi2.kernels import run
+from neuro.hardware.loihi2.record import AHEAD
 from neuro.hardware.program import Placement, Population, Program, Projection
 
 SEEDS = range(12)
@@ -212,8 +213,8 @@ def test_collect_finds_every_flag(share):
     flags = (rng.random((9, 64)) < share).astype(np.uint8)
     for first in range(10):
         for last in range(first, 10):
-            events = np.full(5 + flags.size, -1, np.int32)
+            events = np.full(5 + flags.size + AHEAD + 1, -1, np.int32)
             end = loihi2_kernels.collect(flags.ravel().view(np.uint64), first, last, events, 5)
             assert np.array_equal(events[5:end], np.nonzero(flags[first:last].ravel())[0])
             assert (events[:5] == -1).all()
-            assert (events[end:] == -1).all()
+            assert (events[end + AHEAD :] == -1).all()
