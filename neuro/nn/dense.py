@@ -96,7 +96,8 @@ class _Lists:
         per_sample = np.diff(self.start).reshape(steps, batch).sum(0)
         most = [int(per_sample[a:b].sum()) + (dk.PAD - 1) * n for a, b in itertools.pairwise(bounds)]
         col = np.empty((groups, n + 1), np.int64)
-        col[:, 0] = [-(-size // 64) * 64 for size in itertools.accumulate([0, *most[:-1]])]
+        lines = [-(-size // 64) * 64 for size in most]  # groups share no line of the cache, and nothing else
+        col[:, 0] = list(itertools.accumulate([0, *lines[:-1]]))
         when = np.empty(int(col[-1, 0]) + most[-1], np.uint32)
         arguments = (bounds, self.start, self.index, steps, batch, nobody, col, when)
         kernels.over_rows(dk.columns, torch.get_num_threads(), groups, len(when), *arguments)

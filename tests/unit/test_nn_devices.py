@@ -145,3 +145,25 @@ def test_a_grid_is_refused_by_name() -> None:
     layer.grid = lambda: fused.StateGrid(0.01)
     with pytest.raises(NetworkError, match="trained on the CPU only"):
         layer(torch.zeros(3, 1, 2, device="meta"))
+
+
+def test_small_layers_of_any_size_agree_with_the_plain_path() -> None:
+    """Few samples, few steps, few events: lists of every length, groups of one sample."""
+    rng = np.random.default_rng(0)
+    for trial in range(150):
+        inputs, steps, batch, n = (int(rng.integers(1, high)) for high in (20, 7, 5, 4))
+        neuron = (LI(0.9), LIF(0.9, 0.2, surrogate="atan"), Recurrent(LIF(0.9, 0.2), n))[trial % 3]
+        net = SpikingNetwork({"a": nn.Linear(inputs, n), "n": neuron}, input_shape=(inputs,), dt=1e-3,
+                             readout="count" if neuron.spiking else "sum").double()  # fmt: skip
+        x = torch.from_numpy((rng.random((steps, batch, inputs)) < rng.uniform(0, 0.5)).astype(np.uint8))
+        upstream, found = torch.from_numpy(rng.normal(size=(steps, batch, n))), []
+        for other in (False, True):
+            net.zero_grad()
+            if other:
+                with plain.forced():
+                    net(x).backward(upstream)
+            else:
+                net(x).backward(upstream)
+            found.append([torch.zeros_like(p) if p.grad is None else p.grad for p in net.parameters()])
+        for a, b in zip(*found, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-10)
