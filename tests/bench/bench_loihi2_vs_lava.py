@@ -90,7 +90,7 @@ def dense():
         Projection(f"w{k}", f"w{k}", f"l{k}", f"l{k + 1}", "dense", 2 * rng.integers(-60, 61, (256, 256)), MATRIX)
         for k in range(2)
     ]
-    return program(populations, projections, "count"), (rng.random((100, 64, 256)) < 0.05).astype(np.uint8)
+    return program(populations, projections, "count"), (rng.random((100, 256, 256)) < 0.05).astype(np.uint8)
 
 
 def sinabs():
@@ -162,7 +162,7 @@ def _firing(trace):
 
 
 # name -> (what, samples for Lava, the least ratio that is not a disappointment)
-NETWORKS = {"cnn": (cnn, 2, 500), "dense 2 x 256": (dense, 4, 100), "cnn_sinabs on nmnist": (sinabs, 1, 100)}
+NETWORKS = {"cnn": (cnn, 2, 500), "dense 2 x 256": (dense, 4, 500), "cnn_sinabs on nmnist": (sinabs, 1, 500)}
 
 
 def main():

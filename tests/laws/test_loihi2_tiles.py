@@ -40,7 +40,7 @@ def layered(seed):
             params = {"weight_exp": int(rng.choice([0, 1, 4])), "num_weight_bits": 8, "sign_mode": 1}
             if rng.random() < 0.4:
                 params["delay_steps"] = rng.integers(0, 3, shape)
-            weight = rng.integers(-256, 256, shape) if rng.random() < 0.5 else rng.choice([254, 254, 254, 254, -254], shape)
+            weight = rng.integers(-256, 256, shape) if rng.random() < 0.5 else rng.choice([254] * 4 + [-254], shape)
             name = f"w{source}{k}"
             projections.append(Projection(name, name, f"p{source}", f"p{k}", "dense", weight, params))
     cores = 3
