@@ -119,7 +119,7 @@ def main() -> int:
                     "epochs = 1\n" if line.startswith("epochs") else line for line in config.splitlines(keepends=True)
                 )
             )
-            seconds, compiled = watched(["train", "short.toml", "--out", "demo/run"], folder, cache)
+            seconds, compiled = watched(["train", "short.toml", "--holdout", "--out", "demo/run"], folder, cache)
         else:
             seconds, compiled = watched(["demo", "--out", "demo"], folder, cache)
         total = sum(s for _, s in compiled)
