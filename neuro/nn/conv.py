@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from neuro.nn import conv_norm, kernels
-from neuro.nn.conv_function import Job, convolve
+from neuro.nn.conv_function import convolve
+from neuro.nn.conv_layout import Job
 from neuro.nn.fused import Rule, surrogate_kind
 from neuro.nn.grid import GridConv2d
 from neuro.nn.joined import Carry, Chain, joins

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from neuro.nn import conv_kernels, conv_norm, conv_scan, kernels
-from neuro.nn.conv_geometry import Geometry, geometry
+from neuro.nn import conv_kernels, conv_norm, conv_scan
+from neuro.nn.conv_gradients import Given, through
+from neuro.nn.conv_layout import Job, Layout, share
 from neuro.nn.fused import Rule, surrogate_kind
 from neuro.nn.joined import Carry
 from neuro.nn.layers import Neuron
@@ -25,28 +21,8 @@ from neuro.nn.spikes import Spikes
 from neuro.nn.thinned import Thinned
 
 A = NDArray[Any]
-aten: Any = torch.ops.aten
-# Nanoseconds on one core at 2.6 GHz with AVX-512 (tests/bench/bench_conv.py): a run of weights, a multiply-add of a
-# run, a multiply-add of torch's dense convolution.
-NS_RUN, NS_SPARSE, NS_DENSE = 5.0, 1 / 14, 1 / 60
-PARTS = 8  # of the rows, each with a weight gradient of its own; they are added in order
-MOST_PARTIAL = 1 << 23  # numbers in all parts' weight gradients
 CACHED = 1 << 15  # numbers of membrane that one block holds over all steps
-BLOCK = 1024  # neurons of a block, at most
-
-
-@dataclass(frozen=True)
-class Job:
-    """What of a call is not a tensor. neurons None: the currents are the result."""
-
-    conv: nn.Conv2d
-    norm: nn.Module | None
-    neurons: Neuron | None
-    carry: Carry | None
-
-    @property
-    def settings(self) -> tuple[Any, ...]:
-        return self.conv.stride, self.conv.padding, self.conv.dilation, self.conv.groups
+BLOCK = 128  # neurons of a block, at most: 1024 take a quarter longer
 
 
 def convolve(job: Job, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -56,66 +32,6 @@ def convolve(job: Job, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
     return y
 
 
-def share(function: Callable[..., None], count: int, size: int, *arguments: Any, room: Any = None) -> None:
-    """function(first, last, *room, *arguments) over 0..count - 1 in threads. size: elements in all; room(): arrays of
-    a thread's own."""
-    threads = torch.get_num_threads()
-    parts = max(1, min(threads, count, size // kernels.WORTH_A_THREAD))
-    ends = [count * k // parts for k in range(parts + 1)]
-    own = [(a, b, *(room() if room else ()), *arguments) for a, b in itertools.pairwise(ends)]
-    jobs = [kernels._pool(threads).submit(function, *each) for each in own[1:]]
-    try:
-        function(*own[0])  # the caller works too
-    finally:
-        for job in jobs:
-            job.result()
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """Sizes as the kernels take them, and weights as they do: [group, in of a group, tap, out of a group]."""
-
-    geo: Geometry
-    groups: int
-    inputs: int  # of a group
-    each: int  # outputs of a group
-
-    @staticmethod
-    def of(conv: nn.Conv2d, shape: tuple[int, ...]) -> _Layout:
-        pairs = [(int(v[0]), int(v[1])) for v in (conv.kernel_size, conv.stride, conv.padding, conv.dilation)]
-        geo = geometry((shape[3], shape[4]), *pairs, conv.groups > 1)
-        return _Layout(geo, conv.groups, conv.in_channels // conv.groups, conv.out_channels // conv.groups)
-
-    @property
-    def out(self) -> int:
-        return self.groups * self.each
-
-    @property
-    def places(self) -> int:
-        return self.geo.size[0] * self.geo.size[1]
-
-    @property
-    def arguments(self) -> tuple[Any, ...]:
-        return *self.geo.tables, len(self.geo.order), self.out, self.each, self.inputs
-
-    def pack(self, weight: Tensor, factor: float) -> A:
-        by_tap = weight.detach().reshape(self.groups, self.each, self.inputs, -1).permute(0, 2, 3, 1)
-        return by_tap[:, :, torch.from_numpy(self.geo.order)].mul_(factor).contiguous().view(-1).numpy()
-
-    def unpack(self, flat: Tensor, like: Tensor) -> Tensor:
-        by_tap = flat.view(self.groups, self.inputs, len(self.geo.order), self.each)
-        rank = torch.from_numpy(np.argsort(self.geo.order))
-        return by_tap[:, :, rank].permute(0, 3, 1, 2).reshape(like.shape)
-
-    def sparse(self, spikes: Spikes, size: int) -> bool:
-        """Whether events are cheaper than a dense convolution by ``size`` weights: a function of the number of
-        spikes and of constants."""
-        pixels = len(self.geo.start) - 1
-        adds = float(self.geo.count.sum(dtype=np.int64)) / pixels * self.each
-        per_spike = NS_RUN * len(self.geo.place) / pixels + NS_SPARSE * adds
-        return spikes.total() * per_spike < NS_DENSE * len(spikes.words) * self.places * size
-
-
 class _Convolve(torch.autograd.Function):
     """Currents lie in memory with channels innermost, [time * batch, place * channel]."""
 
@@ -123,7 +39,7 @@ class _Convolve(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, gamma: Tensor | None, delta: Tensor | None, job: Job
     ) -> Tensor:
-        lay = _Layout.of(job.conv, tuple(x.shape))
+        lay = Layout.of(job.conv, tuple(x.shape))
         spikes, factor = (x.spikes, x.factor) if isinstance(x, Thinned) else (x, 1.0)
         events = spikes if isinstance(spikes, Spikes) and lay.sparse(spikes, weight.numel()) else None
         current, sums = _currents(job, lay, x, events, factor, weight, bias)
@@ -164,24 +80,15 @@ class _Convolve(torch.autograd.Function):
             if ctx.needs_input_grad[2]:
                 d_bias = torch.from_numpy(a * s[0] + b * ctx.sums[0] + c * count).to(g.dtype)
             a, b, c = (np.tile(k.astype(g.numpy().dtype), lay.places) for k in (a, b, c))
-        normed = job.norm is not None and job.neurons is not None
-        held = current if normed else d_y.new_empty((0, 0))
-        d_weight = None
-        if need_weight and ctx.events is not None:
-            d_weight = _weights_by_event(lay, ctx.events, ctx.factor, d_y, held, (a, b, c, normed), weight)
-        elif normed:
-            share(conv_kernels.unscale, rows, d_y.numel(), d_y.numpy(), held.numpy(), a, b, c)
-        if need_weight and ctx.events is None:
-            x = ctx.bits.dense() if ctx.bits is not None else dense[0]
-            d_weight = _weights_dense(job, lay, d_y, x.flatten(0, 1), weight)
-        d_x = None
-        if need_x:
-            d_x = _inputs(job, lay, d_y, weight, ctx.x_shape)
+        norm = (a, b, c, current.numpy()) if job.norm is not None and job.neurons is not None else None
+        x = ctx.bits.dense() if ctx.bits is not None else dense[0] if dense else None
+        given = Given(job, lay, d_y, norm, ctx.events, ctx.factor, x, weight, ctx.x_shape)
+        d_x, d_weight = through(given, need_x, need_weight)
         return d_x, d_weight, d_bias, d_gamma, d_delta, None
 
 
 def _currents(
-    job: Job, lay: _Layout, x: Tensor, events: Spikes | None, factor: float, weight: Tensor, bias: Tensor | None
+    job: Job, lay: Layout, x: Tensor, events: Spikes | None, factor: float, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, A]:
     """[rows, places * out], and their sums and sums of squares [rows, 2, out]."""
     rows = x.shape[0] * x.shape[1]
@@ -261,62 +168,3 @@ def _unfire(ctx: Any, current: Tensor, g: Tensor) -> tuple[Tensor, A]:
         *(dtype.type(v) for v in slope), room=room,
     )  # fmt: skip
     return d_y, sums.sum(0)
-
-
-def _weights_by_event(
-    lay: _Layout,
-    events: Spikes,
-    factor: float,
-    d_y: Tensor,
-    current: Tensor,
-    norm: tuple[A, A, A, bool],
-    weight: Tensor,
-) -> Tensor:
-    parts = max(1, min(PARTS, MOST_PARTIAL // weight.numel(), len(d_y)))
-    partial = torch.zeros((parts, weight.numel()), dtype=d_y.dtype)
-    arrays = (events.words, d_y.numpy(), current.numpy(), *norm, *lay.arguments, partial.numpy())
-    share(conv_kernels.weights, parts, d_y.numel(), *arrays)
-    return lay.unpack(partial.sum(0).mul_(factor), weight)
-
-
-@cache
-def _workers(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="neuro.nn.conv")
-
-
-def _weights_dense(job: Job, lay: _Layout, d_y: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """Torch adds up the samples of a batch in an order that depends on the threads: so each part has one."""
-    g = d_y.view(len(d_y), *lay.geo.size, lay.out).permute(0, 3, 1, 2)
-    held = weight.detach().contiguous(memory_format=torch.channels_last)
-    threads, ends = torch.get_num_threads(), [len(g) * k // PARTS for k in range(PARTS + 1)]
-    pairs = [(a, b) for a, b in itertools.pairwise(ends) if a < b]
-
-    def part(a: int, b: int) -> Tensor:
-        if threads > 1:
-            torch.set_num_threads(1)  # of this worker
-        inputs = x[a:b].contiguous(memory_format=torch.channels_last)
-        settings = ([0, 0], job.conv.groups, [False, True, False])
-        found: Tensor = aten.convolution_backward(g[a:b], inputs, held, None, *job.settings[:3], False, *settings)[1]
-        return found
-
-    if threads == 1:
-        found = [part(*pair) for pair in pairs]
-    else:
-        found = [job_.result() for job_ in [_workers(threads).submit(part, *pair) for pair in pairs]]
-        torch.set_num_threads(threads)  # what a thread that torch has not seen yet would start with
-    return torch.stack(found).sum(0)
-
-
-def _inputs(job: Job, lay: _Layout, d_y: Tensor, weight: Tensor, shape: tuple[int, ...]) -> Tensor:
-    g = d_y.view(len(d_y), *lay.geo.size, lay.out).permute(0, 3, 1, 2)
-    held = weight.detach().contiguous(memory_format=torch.channels_last)
-    conv: Any = job.conv
-    rest = [
-        n - ((p - 1) * s - 2 * q + d * (k - 1) + 1)
-        for n, p, k, s, q, d in zip(shape[3:], lay.geo.size, conv.kernel_size, conv.stride, conv.padding, conv.dilation,
-                                    strict=True)
-    ]  # fmt: skip
-    d_x: Tensor = functional.conv_transpose2d(
-        g, held, None, conv.stride, conv.padding, rest, conv.groups, conv.dilation
-    )
-    return d_x.view(*shape[:2], *d_x.shape[1:])

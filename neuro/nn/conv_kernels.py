@@ -103,35 +103,47 @@ def weights(
     first: int, last: int, words: A, d_y: A, current: A, a: A, b: A, c: A, normed: bool, start: A, place: A, tap: A,
     count: A, taps: int, out: int, each: int, inputs: int, d_weight: A,
 ) -> None:
-    """d_weight [parts, in channel * tap * each] += gradients of the currents where spikes added them; part k takes
-    every parts-th row from k on. Parts first..last - 1. Where normed, d_y becomes the gradient of the currents first,
-    as in `unscale`."""
-    pixels, parts = np.uint64(start.size - 1), d_weight.shape[0]
-    n, m, size = np.uint64(out), np.uint64(each), np.uint64(taps * each)
-    for part in range(first, last):
-        total = d_weight[part]
-        for r in range(part, words.shape[0], parts):
-            row = d_y[r]
-            if normed:
-                x = current[r]
-                for j in range(row.size):
-                    row[j] = a[j] * row[j] + b[j] * x[j] + c[j]
-            origin, begin, group, since = np.uint64(0), np.uint64(0), np.uint64(0), 0
-            for w in range(words.shape[1]):
-                word = words[r, w]
-                while word:
-                    event = np.uint64(64) * np.uint64(w) + np.uint64(lowest(word))
-                    word &= word - np.uint64(1)
-                    while event - begin >= pixels:
-                        begin += pixels
-                        origin += size
-                        since += 1
-                        if since == inputs:
-                            since = 0
-                            group += m
-                    p = event - begin
-                    for k in range(np.uint64(start[p]), np.uint64(start[p + np.uint64(1)])):
-                        _add(
-                            total, origin + np.uint64(tap[k]) * m, row, np.uint64(place[k]) * n + group,
-                            np.uint64(count[k]) * m,
-                        )
+    """d_weight [in channel * tap * each] += gradients of the currents where spikes added them, rows first..last - 1.
+    Where normed, d_y becomes the gradient of the currents first, as in `unscale`."""
+    pixels, n, m, size = np.uint64(start.size - 1), np.uint64(out), np.uint64(each), np.uint64(taps * each)
+    for r in range(first, last):
+        row = d_y[r]
+        if normed:
+            x = current[r]
+            for j in range(row.size):
+                row[j] = a[j] * row[j] + b[j] * x[j] + c[j]
+        origin, begin, group, since = np.uint64(0), np.uint64(0), np.uint64(0), 0
+        for w in range(words.shape[1]):
+            word = words[r, w]
+            while word:
+                event = np.uint64(64) * np.uint64(w) + np.uint64(lowest(word))
+                word &= word - np.uint64(1)
+                while event - begin >= pixels:
+                    begin += pixels
+                    origin += size
+                    since += 1
+                    if since == inputs:
+                        since = 0
+                        group += m
+                p = event - begin
+                for k in range(np.uint64(start[p]), np.uint64(start[p + np.uint64(1)])):
+                    _add(
+                        d_weight, origin + np.uint64(tap[k]) * m, row, np.uint64(place[k]) * n + group,
+                        np.uint64(count[k]) * m,
+                    )
+
+
+@disjoint
+def inputs(columns: A, start: A, place: A, tap: A, count: A, taps: int, d_x: A) -> None:
+    """d_x [rows, pixel * in] = the sum of columns [rows, (place * taps + tap) * in] over what each pixel reaches."""
+    pixels, k_taps = np.uint64(start.size - 1), np.uint64(taps)
+    n = np.uint64(d_x.shape[1]) // pixels
+    for r in range(d_x.shape[0]):
+        to, add = d_x[r], columns[r]
+        for k in range(to.size):
+            to[k] = 0
+        for p in range(pixels):
+            for k in range(np.uint64(start[p]), np.uint64(start[p + np.uint64(1)])):
+                first = (np.uint64(place[k]) * k_taps + np.uint64(tap[k])) * n
+                for i in range(np.uint64(count[k])):
+                    _add(to, p * n, add, first + i * (k_taps + np.uint64(1)) * n, n)

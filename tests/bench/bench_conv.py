@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent)]
+sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
 from axon_peers import OURS, TORCH_PEERS, Job, PeerFailed, machine, memory, ratio, rounds  # noqa: E402
 from training_rows import ROOT, differences, merge  # noqa: E402

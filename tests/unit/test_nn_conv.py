@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neuro.nn import LIF, CubaLIF, Dropout, ScaleNorm, conv_function
+from neuro.nn import LIF, CubaLIF, Dropout, ScaleNorm, conv_layout
 from neuro.nn.conv import run, run_on_grid
 from neuro.nn.grid import Formats
 from neuro.nn.joined import Carry, Chain
@@ -110,7 +110,7 @@ def check(chain: Chain, x: Tensor, make: Any = _Pack.apply) -> None:
 @pytest.fixture(params=["events", "dense"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """By events however many, or by torch however few."""
-    monkeypatch.setattr(conv_function, "NS_DENSE", {"events": 1e9, "dense": 0.0}[request.param])
+    monkeypatch.setattr(conv_layout, "NS_DENSE", {"events": 1e9, "dense": 0.0}[request.param])
     return str(request.param)
 
 
@@ -144,7 +144,7 @@ def test_a_norm_in_evaluation_uses_what_it_has_seen(norm: str, path: str) -> Non
 def test_few_events_and_many_take_their_own_ways() -> None:
     chain = made("none", 0)
     conv = chain.synapses
-    lay = conv_function._Layout.of(conv, (5, 3, CHANNELS, 11, 9))  # type: ignore[arg-type]
+    lay = conv_layout.Layout.of(conv, (5, 3, CHANNELS, 11, 9))  # type: ignore[arg-type]
     few, many = (Spikes.pack(fired(5, rate)) for rate in (0.01, 0.9))
     assert lay.sparse(few, 144)
     assert not lay.sparse(many, 144)
