@@ -30,7 +30,7 @@ A = NDArray[Any]
 LEARNABLE = ("alpha", "beta", "v_threshold")
 NAMES = (*LEARNABLE, "v_reset", "gain_syn", "gain", "drive")
 WIDE = int(dk.WIDE)
-CROSSOVER = 0.25  # share of inputs that fire above which the dense product is faster (measured, see docs/speed.md)
+CROSSOVER = 0.25  # share of inputs that fire above which the dense product should be faster: estimated, not swept
 GROUP = 2048  # rows of activity of a group of samples: half a MiB a block in float32, of 2 MiB of second-level cache
 CHUNK = 1 << 22  # elements of dense activity made at a time from bits: 16 MiB in float32
 
