@@ -14,7 +14,8 @@ PACKAGES = ("neuro", "hardware", "datasets")
 # module prefix -> what it may never import, anywhere, however lazily
 FORBIDDEN = {
     "neuro.hardware": ("torch", "neuro.nn", "neuro.train", "neuro.convert", "neuro.datasets", "neuro.cli"),
-    "neuro.nn": ("neuro.hardware", "neuro.datasets", "neuro.cli"),
+    "neuro.nn": ("neuro.hardware", "neuro.datasets", "neuro.learn", "neuro.train", "neuro.cli"),
+    "neuro.learn": ("neuro.hardware", "neuro.datasets", "neuro.train", "neuro.cli"),
     "neuro.train": ("neuro.hardware", "neuro.cli"),
     "neuro.datasets": ("neuro.hardware", "neuro.nn", "neuro.train", "neuro.ir", "neuro.cli"),
     "neuro.engine": ("torch", "neuro.nn", "neuro.train", "neuro.datasets", "neuro.cli"),
@@ -24,8 +25,8 @@ FORBIDDEN = {
 FOUNDATION = ("errors", "extend", "ir", "node", "stateless", "neuron", "shapes", "discretise", "events", "reference")
 # heavy packages load where they are used: never at import time of these layers
 LAZY = ("torch", "numba", "lava", "nir", "h5py", "tonic", "snntorch", "norse", "matplotlib", "scipy", "pooch")
-EAGER_TORCH = ("neuro.nn", "neuro.train")  # torch is what these are about
-EAGER_NUMBA = ("neuro.jit", "neuro.hardware", "neuro.datasets", "neuro.engine", "neuro.nn", "neuro.train")
+EAGER_TORCH = ("neuro.nn", "neuro.learn", "neuro.train")  # torch is what these are about
+EAGER_NUMBA = ("neuro.jit", "neuro.hardware", "neuro.datasets", "neuro.engine", *EAGER_TORCH)
 
 
 def modules() -> list[tuple[str, Path]]:

@@ -25,8 +25,8 @@ from neuro.nn.network import SpikingNetwork
 from neuro.nn.quantised import MOST_BITS, QuantisedConv2d, QuantisedLinear, QuantisedReLU
 from neuro.nn.stateless import AvgPool2d, Dropout, ScaleNorm, SumPool2d
 from neuro.nn.surrogate import SURROGATES, surrogate
+from neuro.tables import read_table
 from neuro.train.seeds import generator
-from neuro.train.tables import read_table
 
 STREAM_INIT = 1  # of neuro.train.seeds
 

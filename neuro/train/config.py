@@ -15,11 +15,12 @@ from typing import Any
 from neuro.errors import BadConfig
 from neuro.extend import did_you_mean
 from neuro.ir import MAX_HIGH, READOUTS
+from neuro.learn.rule import Rule, read_rule
 from neuro.nn.grid import Formats
 from neuro.nn.levels import Levels
+from neuro.tables import plain, read_table
 from neuro.train.build import read_layers
 from neuro.train.losses import LOSSES
-from neuro.train.tables import plain, read_table
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -138,7 +139,7 @@ class TrainConfig:
     better validation loss before stopping, 0 for never. recalibrate: batches over which the statistics
     of norms are measured anew before weights are frozen or exported, 0 for none. threads: of torch and
     the kernels, 0 for all cores; recorded, and the same again when a run resumes. truncate: steps of the pieces that
-    samples are trained in, without gradients between them (`neuro.train.truncated`); 0 for whole samples."""
+    samples are trained in, without gradients between them (`neuro.learn.bptt`); 0 for whole samples."""
 
     epochs: int = 30
     batch_size: int = 32
@@ -235,7 +236,8 @@ class QuantiseConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """One training run. layers: tables with a ``type``, see `neuro.train.build.LAYERS`."""
+    """One training run. layers: tables with a ``type``, see `neuro.train.build.LAYERS`. rule: a table with the ``kind``
+    of the learning rule and its options, see `neuro.learn.RULES`; backpropagation through time where left out."""
 
     name: str
     data: DataConfig
@@ -245,7 +247,16 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    rule: Mapping[str, Any] = field(default_factory=dict)
     quantise: QuantiseConfig | None = None
+
+    @property
+    def learning(self) -> Rule:
+        """The learning rule."""
+        truncate = {"truncate": self.train.truncate} if self.train.truncate else {}
+        made = read_rule({**self.rule, **truncate}, [])
+        assert made is not None  # `problems` has seen it
+        return made
 
     def problems(self) -> list[str]:
         bad: list[str] = []
@@ -257,6 +268,10 @@ class Config:
             bad.append(f"readout must be one of {READOUTS}, got '{self.readout}'")
         if self.seed < 0:
             bad.append(f"seed is {self.seed}, it must not be negative")
+        kind = self.rule.get("kind", "bptt")
+        read_rule(self.rule, bad)
+        if self.train.truncate and (kind != "bptt" or "truncate" in self.rule):
+            bad.append("train.truncate is that of rule.kind 'bptt'; give one of the two")
         if self.train.truncate and (self.loss.many or self.loss.few):
             bad.append("loss.many and loss.few count the spikes of whole samples; they exclude train.truncate")
         if self.data.train_on == "all" and (self.train.patience or self.train.keep == "best"):

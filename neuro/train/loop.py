@@ -25,6 +25,7 @@ from neuro import results
 from neuro.datasets.loader import batch_count
 from neuro.errors import RunError
 from neuro.events import EventSet
+from neuro.learn.rule import Rule
 from neuro.nn.bridge import to_network
 from neuro.nn.network import OUTPUT, SpikingNetwork
 from neuro.nn.stateless import NORMS, Dropout, ScaleNorm
@@ -38,12 +39,11 @@ from neuro.train.losses import LOSSES, firing_penalty
 from neuro.train.quantise_aware import prepare
 from neuro.train.schedule import optimiser_of, rate
 from neuro.train.seeds import seed_of
-from neuro.train.truncated import backward
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-STREAM_BATCH = 2  # of neuro.train.seeds: dropout
+STREAM_BATCH, STREAM_RULE = 2, 4  # of neuro.train.seeds: dropout, and what a learning rule draws
 OnEpoch = Callable[[Mapping[str, Any]], None]
 
 
@@ -55,6 +55,7 @@ class _Session:
     ema: SpikingNetwork | None
     optimiser: torch.optim.Optimizer
     threads: int
+    rule: Rule
     quantised: bool = False
     epoch: int = 0  # epochs done
     step: int = 0  # optimiser steps done
@@ -123,7 +124,7 @@ def _start(config: Config, recordings: Recordings, threads: int) -> _Session:
     classes = len(source.classes)
     model = build(config.layers, shape, recordings.dt, config.readout, config.seed, classes, config.data.high)
     ema = copy.deepcopy(model) if config.optimiser.ema else None
-    return _Session(model, ema, optimiser_of(model, config.optimiser), threads)
+    return _Session(model, ema, optimiser_of(model, config.optimiser), threads, config.learning)
 
 
 def _epoch(
@@ -137,7 +138,7 @@ def _epoch(
     model = session.model
     per_epoch = batch_count(len(data), config.train.batch_size, config.train.drop_last)
     readouts = {n for n, d in model.edges if d == OUTPUT}
-    generator = torch.Generator()
+    generator, drawn = torch.Generator(), torch.Generator()
     for layer in model.modules():
         if isinstance(layer, Dropout):
             layer.generator = generator
@@ -145,6 +146,7 @@ def _epoch(
     seen, right, total_loss, total_spikes, lr = 0, 0, 0.0, 0.0, 0.0
     for number, (x, labels) in enumerate(recordings.batches(data, config.train, epoch, session.threads)):
         generator.manual_seed(seed_of(config.seed, STREAM_BATCH, epoch, number))
+        drawn.manual_seed(seed_of(config.seed, STREAM_RULE, epoch, number))
         lr = optimiser_config.lr * rate(session.step / (per_epoch * config.train.epochs), optimiser_config)
         lr *= config.quantise.lr if config.quantise and session.quantised else 1.0
         for group in session.optimiser.param_groups:
@@ -155,7 +157,7 @@ def _epoch(
             loss = LOSSES[c.kind](trace, labels, config.readout, c.scale, c.label_smoothing)
             return loss, _penalty({n: s for n, s in spikes.items() if n not in readouts}, config)
 
-        learnt = backward(model, x, config.train.truncate, config.readout, loss_of)
+        learnt = session.rule.backward(model, x, loss_of, rng=drawn)
         if optimiser_config.clip:
             nn.utils.clip_grad_norm_(model.parameters(), optimiser_config.clip)
         session.optimiser.step()

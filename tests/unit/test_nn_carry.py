@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from neuro.errors import NetworkError
+from neuro.learn import rule
+from neuro.learn.rule import pieces
 from neuro.nn import (
     ALIF,
     IF,
@@ -31,7 +33,6 @@ from neuro.nn import (
 from neuro.nn.joined import Carry
 from neuro.nn.layers import Temporal
 from neuro.nn.spikes import Spikes
-from neuro.train.truncated import backward, pieces
 
 
 def strong(layer: nn.Module, scale: float, seed: int = 0) -> nn.Module:
@@ -147,7 +148,7 @@ def test_truncated_gradients_are_those_of_the_pieces(readout: str) -> None:
     def loss_of(trace: Tensor, spikes: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         return trace.square().mean(), spikes["n"].mean() * 0.3
 
-    learnt = backward(net, x, 4, readout, loss_of)
+    learnt = rule("bptt", truncate=4).backward(net, x, loss_of)
     found = [p.grad.clone() for p in net.parameters()]
     net.zero_grad()
     n, o = net.layer("n"), net.layer("o")
@@ -181,7 +182,7 @@ import numpy as np, torch
 from torch import nn
 from neuro.nn import LI, LIF, Recurrent, SpikingNetwork
 from neuro.nn.spikes import Spikes
-from neuro.train.truncated import backward
+from neuro.learn import rule
 torch.set_num_threads(1)
 layers = {"a": nn.Linear(64, 128), "n": Recurrent(LIF(0.9), 128), "b": nn.Linear(128, 4), "o": LI(0.9)}
 net = SpikingNetwork(layers, input_shape=(64,), dt=1e-3, readout="sum")
@@ -191,9 +192,9 @@ def sample(steps):
     words = np.random.default_rng(0).integers(0, 1 << 62, (steps * 8, 1)).astype(np.uint64)
     words &= np.uint64(0x1111111111111111)
     return Spikes(words, (steps, 8, 64))
-backward(net, sample(200), 100, "sum", loss_of)  # compiled, and every buffer made once
+rule("bptt", truncate=100).backward(net, sample(200), loss_of)  # compiled, and every buffer made once
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-found = backward(net, sample(int(sys.argv[1])), int(sys.argv[2]), "sum", loss_of)
+found = rule("bptt", truncate=int(sys.argv[2])).backward(net, sample(int(sys.argv[1])), loss_of)
 assert found.fired["n"] > 0
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
@@ -208,6 +209,7 @@ def grown(steps: int, truncate: int) -> int:
 @pytest.mark.slow
 def test_ten_thousand_steps_train_in_the_memory_of_a_thousand() -> None:
     """Peak memory in pieces of 100 steps: flat but for the input's bits. The whole sample shows what it would be."""
+    grown(200, 100)  # compiles, which takes more memory than any of them
     short, long, whole = grown(1000, 100), grown(10_000, 100), grown(10_000, 0)
     assert long < short + 4096, (short, long)
     assert whole > 10 * (long + 1024), (long, whole)

@@ -1,0 +1,36 @@
+"""What a layer's weight gradient is a product with, handed to whoever wants to see it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+
+from neuro.learn.rule import Watch
+from neuro.nn.delay import DelayedLinear
+from neuro.nn.delay_linear import DelayLinear
+from neuro.nn.network import SpikingNetwork
+
+SYNAPSES = (nn.Linear, nn.Conv2d, DelayedLinear, DelayLinear)
+
+
+def synapses(model: SpikingNetwork) -> dict[str, nn.Module]:
+    """name -> layer, of the layers with weights, in order; the weights of a `Recurrent` are not among them."""
+    return {n: model.layer(n) for n in model.order if n in model.names and isinstance(model.layer(n), SYNAPSES)}
+
+
+@contextmanager
+def watched(model: SpikingNetwork, watch: Watch | None) -> Iterator[None]:
+    """Calls watch(name, rows) for the input of each layer with weights while the model runs; None: nothing."""
+    with ExitStack() as open_hooks:
+        for name, layer in synapses(model).items() if watch is not None else ():
+
+            def see(layer: nn.Module, given: tuple[Any, ...], name: str = name) -> None:
+                assert watch is not None
+                x: Tensor = given[0].detach()
+                watch(name, x.flatten(0, 1) if isinstance(layer, (DelayedLinear, DelayLinear)) else x)
+
+            open_hooks.callback(layer.register_forward_pre_hook(see).remove)
+        yield
