@@ -117,6 +117,13 @@ def train(
         bool,
         typer.Option("--holdout", help="Keep the validation split out of training, whatever the configuration says."),
     ] = False,
+    rule: Annotated[
+        str | None,
+        typer.Option("--rule", help="Replaces the configuration's learning rule: bptt, sltt, ottt, eventprop, ..."),
+    ] = None,
+    processes: Annotated[
+        int, typer.Option("--processes", min=1, help="Processes that share each batch (torch's DDP, gloo).")
+    ] = 1,
     data: Data = None,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -125,7 +132,10 @@ def train(
     from neuro.workflow import train as run_train
 
     console = _console(quiet or as_json)
-    summary = run_train(config, out, seed=seed, epochs=epochs, holdout=holdout, data=data, console=console)
+    summary = run_train(
+        config, out, seed=seed, epochs=epochs, holdout=holdout, data=data, rule=rule, processes=processes,
+        console=console,
+    )  # fmt: skip
     if as_json:
         _emit(summary)
     else:

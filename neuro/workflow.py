@@ -137,10 +137,13 @@ def train(
     epochs: int | None = None,
     holdout: bool = False,
     data: str | None = None,
+    rule: str | None = None,
+    processes: int = 1,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Train into a run folder; what was asked for replaces what the configuration says."""
     from neuro.train.config import Config, load_config
+    from neuro.train.distributed import fit_in_processes
     from neuro.train.loop import fit
 
     chosen = config if isinstance(config, Config) else load_config(config)
@@ -153,7 +156,12 @@ def train(
         changes["data.train_on"] = "train"
     if data is not None:
         changes["data.path"] = data
-    run = fit(chosen.with_changes(**changes) if changes else chosen, out, progress=console)
+    if rule is not None and rule != chosen.rule.get("kind", "bptt"):  # another kind has other options
+        changes["rule"] = {"kind": rule}
+    chosen = chosen.with_changes(**changes) if changes else chosen
+    if processes > 1:
+        fit_in_processes(chosen.to_table(), Path(out), processes, show=console is not None and not console.quiet)
+    run = fit(chosen, out, progress=console)  # finished already by the processes
     return {
         "run": str(out),
         "seed": run.seed,

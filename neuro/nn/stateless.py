@@ -123,6 +123,7 @@ class Dropout(Temporal):
             raise NetworkError(f"dropout p must lie in [0, 1), got {p!r}")
         self.p = p
         self.generator: torch.Generator | None = None
+        self.part: tuple[int, int] | None = None  # (first, all) of the samples seen here, where others see the rest
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0.0:
@@ -141,7 +142,9 @@ class Dropout(Temporal):
         """Who stays, bool[1, batch, ...]; the same on every device."""
         if self.generator is None:
             raise NetworkError("Dropout in training needs a generator; set layer.generator = torch.Generator()")
-        drawn = torch.rand((1, *x.shape[1:]), generator=self.generator, dtype=x.dtype) >= self.p
+        first, everybody = self.part or (0, x.shape[1])
+        shape = (1, everybody, *x.shape[2:])
+        drawn = torch.rand(shape, generator=self.generator, dtype=x.dtype)[:, first : first + x.shape[1]] >= self.p
         return drawn.to(x.device)
 
     def _thinned(self, x: Tensor, keep: Tensor) -> Tensor:

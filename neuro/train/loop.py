@@ -13,8 +13,9 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,7 @@ from neuro.train import checkpoint
 from neuro.train.build import build
 from neuro.train.config import Config
 from neuro.train.data import Recordings
+from neuro.train.distributed import Team, team
 from neuro.train.evaluate import evaluate
 from neuro.train.losses import LOSSES, firing_penalty
 from neuro.train.quantise_aware import prepare
@@ -56,6 +58,7 @@ class _Session:
     optimiser: torch.optim.Optimizer
     threads: int
     rule: Rule
+    group: Team
     quantised: bool = False
     epoch: int = 0  # epochs done
     step: int = 0  # optimiser steps done
@@ -94,37 +97,54 @@ def fit(
     """
     out = Path(out)
     recordings = Recordings(config.data, config.seed)
-    with results.locked(out):
-        results.claim(out, config.to_table(), resume)
+    with team() as group, _claimed(config, out, resume, group):
         if (out / results.MANIFEST).exists():
             run = Run.open(out)
-            checkpoint.remove(out)
+            group.first(lambda: checkpoint.remove(out))
             return run
         saved = checkpoint.latest(out)
-        threads = int(saved.state["threads"]) if saved else config.train.threads or cores()
+        threads = int(saved.state["threads"]) if saved else config.train.threads or max(1, cores() // group.size)
         with _deterministic(threads), _bar(progress, config) as show:
-            session = _start(config, recordings, threads)
+            session = _start(config, recordings, threads, group)
             if saved:
                 _restore(session, saved, config, recordings.steps)
-            results.write_lines(out / results.METRICS, session.history)
+            group.first(lambda: results.write_lines(out / results.METRICS, session.history))
             valid = recordings.valid()
             while session.epoch < config.train.epochs and not _stopped(session, config):
                 started = time.perf_counter()
                 row = _epoch(session, config, recordings, valid, show)
-                _save(session, out)
-                _note_time(out, session.epoch, time.perf_counter() - started)
+                if group.writes:
+                    _save(session, out)
+                    _note_time(out, session.epoch, time.perf_counter() - started)
                 if on_epoch:
                     on_epoch(row)
-            return _finish(session, config, recordings, valid, out)
+            group.first(lambda: _finish(session, config, recordings, valid, out))
+    return Run.open(out)
 
 
-def _start(config: Config, recordings: Recordings, threads: int) -> _Session:
+@contextmanager
+def _claimed(config: Config, out: Path, resume: bool, group: Team) -> Iterator[None]:
+    """The folder held, by the process that writes."""
+    with ExitStack() as held:
+
+        def claim() -> None:
+            held.enter_context(results.locked(out))
+            results.claim(out, config.to_table(), resume)
+
+        group.first(claim)
+        yield
+
+
+def _start(config: Config, recordings: Recordings, threads: int, group: Team) -> _Session:
     source = recordings.source
     shape = recordings.train(0).shape
     classes = len(source.classes)
     model = build(config.layers, shape, recordings.dt, config.readout, config.seed, classes, config.data.high)
+    size, n = config.train.batch_size, len(recordings.train(0))
+    count = batch_count(n, size, config.train.drop_last)
+    group.check(model, [min(size, n - size * k) for k in range(count)])
     ema = copy.deepcopy(model) if config.optimiser.ema else None
-    return _Session(model, ema, optimiser_of(model, config.optimiser), threads, config.learning)
+    return _Session(model, ema, optimiser_of(model, config.optimiser), threads, config.learning, group)
 
 
 def _epoch(
@@ -144,7 +164,9 @@ def _epoch(
             layer.generator = generator
     model.train()
     seen, right, total_loss, total_spikes, lr = 0, 0, 0.0, 0.0, 0.0
-    for number, (x, labels) in enumerate(recordings.batches(data, config.train, epoch, session.threads)):
+    for number, (batch, answers) in enumerate(recordings.batches(data, config.train, epoch, session.threads)):
+        x, labels = session.group.share(batch, answers, model)
+        weight, many = session.group.weight(len(labels), len(answers)), len(answers)
         generator.manual_seed(seed_of(config.seed, STREAM_BATCH, epoch, number))
         drawn.manual_seed(seed_of(config.seed, STREAM_RULE, epoch, number))
         lr = optimiser_config.lr * rate(session.step / (per_epoch * config.train.epochs), optimiser_config)
@@ -152,12 +174,16 @@ def _epoch(
         for group in session.optimiser.param_groups:
             group["lr"] = lr
 
-        def loss_of(trace: Tensor, spikes: dict[str, Tensor], labels: Tensor = labels) -> tuple[Tensor, Tensor]:
+        def loss_of(
+            trace: Tensor, spikes: dict[str, Tensor], labels: Tensor = labels, weight: float = weight, many: int = many
+        ) -> tuple[Tensor, Tensor]:
             c = config.loss
             loss = LOSSES[c.kind](trace, labels, config.readout, c.scale, c.label_smoothing)
-            return loss, _penalty({n: s for n, s in spikes.items() if n not in readouts}, config)
+            hidden = {n: s for n, s in spikes.items() if n not in readouts}
+            return loss * weight, _penalty(hidden, config, partial(session.group.mean, of=many)) * weight
 
         learnt = session.rule.backward(model, x, loss_of, rng=drawn)
+        session.group.average(model)
         if optimiser_config.clip:
             nn.utils.clip_grad_norm_(model.parameters(), optimiser_config.clip)
         session.optimiser.step()
@@ -165,13 +191,14 @@ def _epoch(
         session.step += 1
         if session.ema is not None:
             _average(session.ema, model, min(optimiser_config.ema, 1.0 - 1.0 / (session.step + 1)))
-        value = learnt.loss
+        hits = int((learnt.scores.argmax(1) == labels).sum())
+        value, hits, fired = session.group.total(learnt, hits)
         if not value < float("inf"):  # NaN too
             raise RunError(f"training diverged: loss {value} in epoch {epoch}, batch {number}; lower optimiser.lr")
-        seen += len(labels)
-        total_loss += value * len(labels)
-        right += int((learnt.scores.argmax(1) == labels).sum())
-        total_spikes += sum(fired for name, fired in learnt.fired.items() if name not in readouts)
+        seen += many
+        total_loss += value * many
+        right += hits
+        total_spikes += sum(n for name, n in fired.items() if name not in readouts)
         show(epoch, number + 1, per_epoch, total_loss / seen)
     if not all(p.isfinite().all() for p in model.parameters()):  # events pass by the weights of inputs that are silent
         raise RunError(f"training diverged: weights are NaN or infinite after epoch {epoch}; lower optimiser.lr")
@@ -190,11 +217,11 @@ def _epoch(
     return row
 
 
-def _penalty(hidden: Mapping[str, Tensor], config: Config) -> Tensor:
+def _penalty(hidden: Mapping[str, Tensor], config: Config, mean: Callable[[Tensor], Tensor]) -> Tensor:
     c = config.loss
     if not (c.mean_spikes or c.many or c.few):
         return torch.zeros(())
-    return firing_penalty(hidden, c.mean_spikes, c.many, c.many_above, c.few, c.few_below)
+    return firing_penalty(hidden, c.mean_spikes, c.many, c.many_above, c.few, c.few_below, mean)
 
 
 def _validate(session: _Session, config: Config, recordings: Recordings, valid: EventSet) -> dict[str, Any]:
@@ -295,7 +322,7 @@ def _restore(session: _Session, saved: checkpoint.Saved, config: Config, steps: 
     session.optimiser.load_state_dict(dict(saved.optimiser))
 
 
-def _finish(session: _Session, config: Config, recordings: Recordings, valid: EventSet | None, out: Path) -> Run:
+def _finish(session: _Session, config: Config, recordings: Recordings, valid: EventSet | None, out: Path) -> None:
     """Choose the weights, write network and weights, then the manifest that says the run is finished."""
     from safetensors.torch import save_file
 
@@ -329,9 +356,8 @@ def _finish(session: _Session, config: Config, recordings: Recordings, valid: Ev
         summary |= {"valid_accuracy": found.accuracy, "valid_samples": found.samples}
     results.write_lines(out / results.METRICS, session.history)
     write_json(out / results.VERSIONS, {**results.versions(), "threads": session.threads})
-    run = results.finish(out, summary)
+    results.finish(out, summary)
     checkpoint.remove(out)
-    return run
 
 
 def _note_time(out: Path, epoch: int, seconds: float) -> None:

@@ -57,10 +57,22 @@ LOSSES: Mapping[str, Loss] = {
 }
 
 
+def _over_batch(n: Tensor) -> Tensor:
+    return n.mean(0)
+
+
 def firing_penalty(
-    spikes: Mapping[str, Tensor], mean_spikes: float, many: float, many_above: float, few: float, few_below: float
+    spikes: Mapping[str, Tensor],
+    mean_spikes: float,
+    many: float,
+    many_above: float,
+    few: float,
+    few_below: float,
+    over_batch: Callable[[Tensor], Tensor] = _over_batch,
 ) -> Tensor:
     """Regulariser on hidden activity, summed over layers. n: spikes per neuron and sample.
+
+    over_batch: the mean over samples, where other processes hold some of them.
 
     mean_spikes mean(n) + many mean(max(0, n - many_above)^2) + few mean(max(0, few_below - mean over the batch of n)^2)
     """
@@ -69,5 +81,5 @@ def firing_penalty(
         n = s.flatten(2).sum(0)
         total = total + mean_spikes * n.mean()
         total = total + many * (n - many_above).clamp(min=0).square().mean()
-        total = total + few * (few_below - n.mean(0)).clamp(min=0).square().mean()
+        total = total + few * (few_below - over_batch(n)).clamp(min=0).square().mean()
     return total
