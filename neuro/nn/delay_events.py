@@ -165,29 +165,41 @@ class _Late(torch.autograd.Function):
             if (wants_w or wants_d)
             else (None, None)
         )
-        d_x = _to_sources(s, g.numpy(), near, far, place)[ctx.lead :] if wants_x else None
+        d_x = to_sources(s, g.numpy(), near, far, place)[ctx.lead :] if wants_x else None
         found = [None if a is None else torch.from_numpy(a) for a in (d_x, d_w, d_d)]
         return found[0], found[1] if wants_w else None, found[2] if wants_d else None, None, None
 
 
-def _to_synapses(s: Sorted, g: A, weight: A, delay: A, place: A, both: bool, wants_d: bool) -> tuple[A, A | None]:
-    """Gradients of weights and delays."""
-    s1, s2 = (np.zeros(place.shape, weight.dtype) for _ in range(2))
+def _pulled(s: Sorted, g: A, place: A, both: bool) -> tuple[A, A]:
+    """`delay_kernels.pull` over all sources."""
+    s1, s2 = (np.zeros(place.shape, g.dtype) for _ in range(2))
     rows = (s.tile + s.reach) * s.width
 
     def pull(first: int, last: int) -> None:
-        room = np.empty(rows, weight.dtype)
+        room = np.empty(rows, g.dtype)
         delay_kernels.pull(first, last, s.tile, s.start, s.when, s.size, g, place, both, room, s1, s2)
 
-    threads = torch.get_num_threads()
-    over_rows(pull, threads, s.n, len(s.when) * len(weight))
+    over_rows(pull, torch.get_num_threads(), s.n, len(s.when) * g.shape[2])
+    return s1, s2
+
+
+def arrived(s: Sorted, g: A, place: A, outs: int) -> tuple[A, A]:
+    """[out, in] each: what arrived k, and k + 1, steps late weighed by the gradient g there."""
+    first, second = (a.transpose(0, 2, 1).reshape(-1, s.n)[:outs] for a in _pulled(s, g, place, True))
+    return first, second
+
+
+def _to_synapses(s: Sorted, g: A, weight: A, delay: A, place: A, both: bool, wants_d: bool) -> tuple[A, A | None]:
+    """Gradients of weights and delays."""
+    s1, s2 = _pulled(s, g, place, both)
     d_w = np.empty_like(weight)
     d_d = np.empty_like(weight) if wants_d else np.empty((0, 0), weight.dtype)
+    threads = torch.get_num_threads()
     over_rows(delay_kernels.gradients, threads, len(weight), weight.size, s1, s2, weight, delay, d_w, d_d)
     return d_w, d_d if wants_d else None
 
 
-def _to_sources(s: Sorted, g: A, near: A, far: A, place: A) -> A:
+def to_sources(s: Sorted, g: A, near: A, far: A, place: A) -> A:
     """Gradient of what came in, [time, batch, in]."""
     d_x = np.empty((s.steps, s.batch, s.n), g.dtype)
     both = bool(far.any())

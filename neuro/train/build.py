@@ -19,6 +19,7 @@ from neuro.extend import did_you_mean
 from neuro.ir import ADAPTATIONS, MAX_DELAY_STEPS, RESETS, Shape
 from neuro.nn.adaptive import AdLIF
 from neuro.nn.delay import Delay, DelayedLinear, Taps
+from neuro.nn.delay_linear import DelayLinear
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Population, Recurrent, Temporal, decays
 from neuro.nn.masked import MaskedLinear
 from neuro.nn.network import SpikingNetwork
@@ -26,6 +27,7 @@ from neuro.nn.quantised import MOST_BITS, QuantisedConv2d, QuantisedLinear, Quan
 from neuro.nn.stateless import AvgPool2d, Dropout, ScaleNorm, SumPool2d
 from neuro.nn.surrogate import SURROGATES, surrogate
 from neuro.tables import read_table
+from neuro.train.delays import DelayConfig
 from neuro.train.seeds import generator
 
 STREAM_INIT = 1  # of neuro.train.seeds
@@ -41,7 +43,8 @@ def _at_least(problems: list[str], least: float, **values: float | None) -> list
 class LinearSpec:
     """init: weights are N(0, init^2 / fan_in); left out: uniform within +-1/sqrt(fan_in), as torch.
 
-    max_delay: each synapse gets a fixed random delay of 0..max_delay steps.
+    max_delay: each synapse gets a fixed random delay of 0..max_delay steps. delay: delays that are learnt, a table of
+    `neuro.train.delays.DelayConfig`.
     bits: weights run on a symmetric grid of so many bits from the start, 0 for real weights.
     window: the inputs are so many taps of the same channels (see "taps"), and the weights of the later taps start
     as minus the mean of the first's: the sum over a window that slides. 1 for inputs of any kind.
@@ -55,12 +58,13 @@ class LinearSpec:
     window: int = 1
     bits: int = 0
     fan_in: int | None = None
+    delay: DelayConfig | None = None
 
     def problems(self) -> list[str]:
         bad = _at_least(_at_least([], 1, out=self.out, window=self.window), 0, init=self.init, max_delay=self.max_delay)
         bad = _at_least(bad, 1, fan_in=self.fan_in)
-        if (self.max_delay > 0) + (self.bits > 0) + (self.fan_in is not None) > 1:
-            bad.append("of bits, max_delay and fan_in only one can be had")
+        if (self.max_delay > 0) + (self.bits > 0) + (self.fan_in is not None) + (self.delay is not None) > 1:
+            bad.append("of bits, max_delay, delay and fan_in only one can be had")
         if self.window > 1 and self.fan_in is not None:
             bad.append("window and fan_in cannot be had together")
         return bad + _bits_problems(self.bits)
@@ -74,6 +78,8 @@ class LinearSpec:
         if self.max_delay:
             steps = torch.randint(0, self.max_delay + 1, (self.out, shape[0]), generator=rng)
             layer = DelayedLinear(steps.numpy(), self.bias)
+        elif self.delay is not None:
+            layer = self.delay.build(shape[0], self.out, self.bias, rng)
         elif self.bits:
             layer = QuantisedLinear(shape[0], self.out, self.bias, bits=self.bits)
         elif self.fan_in is not None:
@@ -408,7 +414,7 @@ def build(
                 with torch.no_grad():
                     x = layer.eval()(x)
                 layer.train()
-            elif isinstance(layer, DelayedLinear):
+            elif isinstance(layer, (DelayedLinear, DelayLinear)):
                 x = torch.zeros((1, layer.weight.shape[0]))
             elif isinstance(layer, Taps):
                 x = layer.step(x, None)[0]

@@ -31,7 +31,7 @@ from neuro.nn.bridge import to_network
 from neuro.nn.network import OUTPUT, SpikingNetwork
 from neuro.nn.stateless import NORMS, Dropout, ScaleNorm
 from neuro.results import Run
-from neuro.train import checkpoint
+from neuro.train import checkpoint, delays
 from neuro.train.build import build
 from neuro.train.config import Config
 from neuro.train.data import Recordings
@@ -156,6 +156,8 @@ def _epoch(
     if config.quantise and not session.quantised and epoch >= round(config.quantise.start * config.train.epochs):
         _quantise(session, config, recordings, data)
     model = session.model
+    if delays.settle([model, *([session.ema] if session.ema else [])], epoch, config.train.epochs):
+        session.best, session.best_loss, session.stale = {}, None, 0  # the best so far had delays that no chip holds
     per_epoch = batch_count(len(data), config.train.batch_size, config.train.drop_last)
     readouts = {n for n, d in model.edges if d == OUTPUT}
     generator, drawn = torch.Generator(), torch.Generator()
@@ -172,7 +174,7 @@ def _epoch(
         lr = optimiser_config.lr * rate(session.step / (per_epoch * config.train.epochs), optimiser_config)
         lr *= config.quantise.lr if config.quantise and session.quantised else 1.0
         for group in session.optimiser.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["factor"]
 
         def loss_of(
             trace: Tensor, spikes: dict[str, Tensor], labels: Tensor = labels, weight: float = weight, many: int = many
@@ -188,6 +190,7 @@ def _epoch(
             nn.utils.clip_grad_norm_(model.parameters(), optimiser_config.clip)
         session.optimiser.step()
         session.optimiser.zero_grad()
+        delays.clamp(model)
         session.step += 1
         if session.ema is not None:
             _average(session.ema, model, min(optimiser_config.ema, 1.0 - 1.0 / (session.step + 1)))
@@ -330,6 +333,7 @@ def _finish(session: _Session, config: Config, recordings: Recordings, valid: Ev
     from neuro.files import atomic_path, write_json
 
     model = session.judged
+    delays.round_all(model)
     if session.best:
         model.load_state_dict(session.best)
     else:

@@ -16,6 +16,7 @@ from torch import nn
 
 from neuro.errors import NetworkError
 from neuro.nn.delay import Delay, DelayedLinear, Taps
+from neuro.nn.delay_linear import DelayLinear
 from neuro.nn.grid import Formats, GridLayer, on_grid, settle
 from neuro.nn.layers import Neuron, Recurrent
 from neuro.nn.levels import LevelLayer, Levels, on_levels, settle_levels
@@ -67,6 +68,10 @@ def prepare(
     Raises:
         NetworkError: layers that have no place on the grid, all of them.
     """
+    for name in network.names:
+        layer = network.layer(name)
+        if isinstance(layer, DelayLinear):
+            network.replace(name, layer.rounded())  # a chip's delays are whole, and stay as they are from here on
     fold_batch_norm(network)
     bad: list[str] = []
     grids: dict[str, GridLayer] = {}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
+
+from neuro.nn.delay_linear import DelayLinear
 
 if TYPE_CHECKING:
     from neuro.train.config import OptimiserConfig
@@ -29,11 +31,20 @@ def rate(done: float, c: OptimiserConfig) -> float:
 
 
 def optimiser_of(model: nn.Module, c: OptimiserConfig) -> torch.optim.Optimizer:
-    """The optimiser of a configuration; matrices and kernels decay, all else (biases, norms, decays) does not."""
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": c.weight_decay},
-        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    """The optimiser of a configuration; matrices and kernels decay, all else (biases, norms, decays, delays) does not.
+
+    Each group has a ``factor`` on the learning rate: that of delays is in their plan, all others have 1.
+    """
+    delays: dict[float, list[nn.Parameter]] = {}
+    for layer in model.modules():
+        if isinstance(layer, DelayLinear) and layer.delay.requires_grad:
+            delays.setdefault(layer.plan.rate, []).append(layer.delay)
+    apart = {id(p) for ps in delays.values() for p in ps}
+    parameters = [p for p in model.parameters() if id(p) not in apart]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": c.weight_decay, "factor": 1.0},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0, "factor": 1.0},
+        *({"params": ps, "weight_decay": 0.0, "factor": factor} for factor, ps in sorted(delays.items())),
     ]
     groups = [g for g in groups if g["params"]]
     if c.kind == "sgd":
