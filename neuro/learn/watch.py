@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from neuro.learn.rule import Watch
 from neuro.nn.delay import DelayedLinear
 from neuro.nn.delay_linear import DelayLinear
+from neuro.nn.layers import Recurrent
 from neuro.nn.network import SpikingNetwork
 
 SYNAPSES = (nn.Linear, nn.Conv2d, DelayedLinear, DelayLinear)
@@ -21,9 +22,18 @@ def synapses(model: SpikingNetwork) -> dict[str, nn.Module]:
     return {n: model.layer(n) for n in model.order if n in model.names and isinstance(model.layer(n), SYNAPSES)}
 
 
+def recurrences(model: SpikingNetwork) -> dict[str, nn.Module]:
+    """name.recurrent -> the weights of each `Recurrent`."""
+    found = {n: model.layer(n) for n in model.order if n in model.names}
+    return {f"{n}.recurrent": layer.recurrent for n, layer in found.items() if isinstance(layer, Recurrent)}
+
+
 @contextmanager
 def watched(model: SpikingNetwork, watch: Watch | None) -> Iterator[None]:
-    """Calls watch(name, rows) for the input of each layer with weights while the model runs; None: nothing."""
+    """Calls watch(name, rows) for the input of each layer with weights while the model runs; None: nothing.
+
+    A `Recurrent` NAME has two: its input belongs to the layer in front, what returns to it is NAME.recurrent.
+    """
     with ExitStack() as open_hooks:
         for name, layer in synapses(model).items() if watch is not None else ():
 
@@ -33,4 +43,11 @@ def watched(model: SpikingNetwork, watch: Watch | None) -> Iterator[None]:
                 watch(name, x.flatten(0, 1) if isinstance(layer, (DelayedLinear, DelayLinear)) else x)
 
             open_hooks.callback(layer.register_forward_pre_hook(see).remove)
+        for name in recurrences(model) if watch is not None else ():
+
+            def look(layer: nn.Module, given: tuple[Any, ...], y: Tensor, name: str = name) -> None:
+                assert watch is not None
+                watch(name, y.detach()[:-1].flatten(0, 1))  # the spikes that came back one step later
+
+            open_hooks.callback(model.layer(name.removesuffix(".recurrent")).register_forward_hook(look).remove)
         yield

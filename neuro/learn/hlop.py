@@ -1,0 +1,108 @@
+"""Hebbian orthogonal projection: a network that learns task after task without forgetting, by lateral learning alone.
+
+Xiao et al. 2024, arXiv:2402.11984. Beside each layer with weights W lie lateral neurons (`neuro.learn.subspace`) that
+learn from its input which directions are used. In later tasks
+
+    dW = gradient (1 - H^T H),  H the lateral rows of all tasks before,
+
+so that inputs of old tasks, which lie in the span of H, keep their answers: dW x = 0. The forward pass, the errors and
+the learning rule stay as they are: H learns from what the rule's weight gradient is a product with (spikes for
+"bptt", their traces for "ottt", rates for "dsr"), which is why this wraps any rule.
+
+The step must stay in the projected space: plain or momentum SGD without weight decay, momentum begun anew with each
+task. Adam scales each weight by itself, which leaves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from neuro.errors import NetworkError
+from neuro.learn.continual import Batches, LossFor, Method, inputs, matrices
+from neuro.learn.rule import Learnt
+from neuro.learn.subspace import Subspace
+from neuro.nn.network import SpikingNetwork
+
+
+@dataclass
+class HLOP(Method):
+    """Hebbian orthogonal projection around ``rule``.
+
+    Args:
+        rows: lateral neurons recruited in each task, by layer: a number for all tasks, or one per task, the last for
+            all that follow. Layers that are not named are not protected. Recurrent weights: NAME.recurrent.
+        energy: recruit as many as are needed, up to ``rows``, until they explain this share of the layer's input at
+            the end of a task; what is more is let go. 0: all of ``rows``.
+        rate, repeats, burst: see `Subspace`.
+        seen: samples that new lateral neurons start from; 0: from random directions.
+        most: rows of a batch that lateral neurons learn from.
+        project: False leaves gradients alone: what is forgotten without.
+    """
+
+    rows: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
+    energy: float = 0.0
+    rate: float = 0.5
+    repeats: int = 5
+    burst: int = 0
+    seen: int = 200
+    most: int = 512
+    project: bool = True
+    fixed: bool = True
+    spaces: dict[str, Subspace] = field(default_factory=dict, repr=False)
+
+    def begin(self, task: int, model: SpikingNetwork, batches: Batches, rng: torch.Generator) -> None:
+        layers = matrices(model)
+        unknown = [
+            f"'{n}' is not a layer with weights; there are {', '.join(layers)}" for n in self.rows if n not in layers
+        ]
+        if unknown:
+            raise NetworkError("HLOP cannot find the layers that rows names", unknown)
+        wanted = {n: layers[n] for n in self.rows}
+        model_was = model.training
+        model.eval()
+        start = inputs(model, wanted, batches, self.seen, self.most, rng) if self.seen else {}
+        model.train(model_was)
+        for name, weights in wanted.items():
+            if name not in self.spaces:
+                self.spaces[name] = Subspace(
+                    weights.width, rate=self.rate, repeats=self.repeats, burst=self.burst,
+                    dtype=weights.parameter.dtype,
+                )  # fmt: skip
+            counts = self.rows[name]
+            count = counts if isinstance(counts, int) else counts[min(task, len(counts) - 1)]
+            self.spaces[name].grow(count, start.get(name), rng=rng)
+
+    def backward(
+        self, task: int, model: SpikingNetwork, x: Tensor, labels: Tensor, loss_for: LossFor, rng: torch.Generator
+    ) -> Learnt:
+        layers = matrices(model)
+
+        def see(name: str, rows: Tensor) -> None:
+            space = self.spaces.get(name)
+            if space is not None:
+                space.learn(layers[name].rows(rows, self.most, rng))
+
+        learnt = self.rule.backward(model, x, loss_for(labels, task), rng=rng, watch=see)
+        for name, space in self.spaces.items() if self.project and task else ():
+            grad = layers[name].parameter.grad
+            if grad is not None:
+                grad.copy_(space.project(grad.flatten(1)).view_as(grad))
+        self.settle(task, model)
+        return learnt
+
+    def end(self, task: int, model: SpikingNetwork, batches: Batches, loss_for: LossFor, rng: torch.Generator) -> None:
+        if self.energy:
+            model.eval()
+            layers = matrices(model)
+            found = inputs(model, {n: layers[n] for n in self.spaces}, batches, max(self.seen, 1), self.most, rng)
+            for name, x in found.items():
+                self.spaces[name].keep(x, self.energy)
+        for space in self.spaces.values():
+            space.merge()
+
+    def memory(self) -> int:
+        return sum(s.rows.numel() * s.rows.element_size() for s in self.spaces.values())
