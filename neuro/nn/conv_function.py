@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from neuro.nn import conv_kernels, conv_norm, conv_scan
 from neuro.nn.conv_gradients import Given, through
-from neuro.nn.conv_layout import Job, Layout, share
+from neuro.nn.conv_layout import Job, Layout, empty, share
 from neuro.nn.fused import Rule, surrogate_kind
 from neuro.nn.joined import Carry
 from neuro.nn.layers import Neuron
@@ -94,10 +94,10 @@ def _currents(
     rows = x.shape[0] * x.shape[1]
     sums = np.empty((rows, 2, lay.out))
     if events is not None:
-        current = torch.empty((rows, lay.places * lay.out), dtype=x.dtype)
+        current = empty((rows, lay.places * lay.out), x.dtype)
         start = torch.zeros(lay.out, dtype=x.dtype) if bias is None else bias.detach().contiguous()
         arrays = (events.words, lay.pack(weight, factor), *lay.arguments, start.numpy(), current.numpy(), sums)
-        share(conv_kernels.forward, rows, current.numel(), *arrays)
+        share(conv_kernels.forward, rows, current.numel(), *arrays, room=lay.room)
         return current, sums
     dense = x.dense() if isinstance(x, (Spikes, Thinned)) else x.detach()
     flat = dense.flatten(0, 1).contiguous(memory_format=torch.channels_last)
@@ -156,7 +156,7 @@ def _unfire(ctx: Any, current: Tensor, g: Tensor) -> tuple[Tensor, A]:
     subtract = neurons.reset == "subtract"
     slope = (0.0 if subtract else 1.0, attached * (-theta if subtract else v_reset), 0.0 if subtract else -attached)
     block = min(BLOCK, max(64, CACHED // steps // 64 * 64))
-    d_y, sums = torch.empty((steps * batch, n), dtype=g.dtype), np.empty((batch, 2, ctx.lay.out))
+    d_y, sums = empty((steps * batch, n), g.dtype), np.empty((batch, 2, ctx.lay.out))
 
     def room() -> list[A]:
         held = torch.empty((7 + steps, block), dtype=g.dtype).numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pair = tuple[int, int]
+KINDS = 32  # at most; what is rarer shares the last
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +30,12 @@ class Geometry:
     place: NDArray[np.uint32]
     tap: NDArray[np.uint32]
     count: NDArray[np.uint32]
+    kind: NDArray[np.uint8]  # of each pixel: those of a kind have as many runs, which are as long
+    reach: NDArray[np.uint32]  # [runs, 4]: the same from the places' side, place, tap (C order), pixel, count
+
+    @property
+    def kinds(self) -> int:
+        return int(self.kind.max()) + 1
 
     @property
     def tables(self) -> tuple[Any, ...]:
@@ -64,7 +72,31 @@ def geometry(shape: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: P
         start.append(len(runs))
     columns = np.array(runs, np.uint32).reshape(-1, 3).T
     place_, tap_, count = (np.ascontiguousarray(c) for c in columns)
-    return Geometry((height, width), order, np.array(start, np.uint32), place_, tap_, count)
+    known: dict[tuple[int, ...], int] = {}
+    lengths = [tuple(r[2] for r in runs[a:b]) for a, b in itertools.pairwise(start)]
+    kind = np.array([min(known.setdefault(c, len(known)), KINDS - 1) for c in lengths], np.uint8)
+    reach = np.array(_reach(shape, (height, width), kernel, stride, padding, dilation), np.uint32).reshape(-1, 4)
+    return Geometry((height, width), order, np.array(start, np.uint32), place_, tap_, count, kind, reach)
+
+
+def _reach(shape: Pair, size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> list[list[int]]:
+    """[place, tap, pixel, count] of every run: taps and pixels side by side that a place is reached by."""
+    runs: list[list[int]] = []
+    for number, (y, x) in enumerate(np.ndindex(*size)):
+        for ky in range(kernel[0]):
+            row = y * stride[0] - padding[0] + ky * dilation[0]
+            begin = len(runs)
+            for kx in range(kernel[1]):
+                column = x * stride[1] - padding[1] + kx * dilation[1]
+                if not (0 <= row < shape[0] and 0 <= column < shape[1]):
+                    continue
+                tap, pixel = ky * kernel[1] + kx, row * shape[1] + column
+                last = runs[-1] if len(runs) > begin else None
+                if last is not None and (last[1] + last[3], last[2] + last[3]) == (tap, pixel):
+                    last[3] += 1
+                else:
+                    runs.append([number, tap, pixel, 1])
+    return runs
 
 
 def _axis(pixel: int, kernel: int, stride: int, padding: int, dilation: int, size: int) -> list[Pair]:

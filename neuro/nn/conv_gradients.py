@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from neuro.nn import conv_kernels
-from neuro.nn.conv_layout import Job, Layout, share
+from neuro.nn.conv_layout import Job, Layout, empty, share
 from neuro.nn.spikes import Spikes
 
 A = NDArray[Any]
@@ -44,29 +44,33 @@ class Given:
 
 def through(g: Given, need_x: bool, need_weight: bool) -> tuple[Tensor | None, Tensor | None]:
     """(gradient of x, channels innermost in memory; gradient of the weight), None where not needed."""
-    lay, rows = g.lay, len(g.d_y)
+    lay, rows, taps = g.lay, len(g.d_y), len(g.lay.geo.order)
     parts = max(1, min(PARTS, MOST_PARTIAL // g.weight.numel(), rows))
     ends = [rows * k // parts for k in range(parts + 1)]
     partial = torch.zeros((parts, g.weight.numel() if need_weight else 0), dtype=g.d_y.dtype)
-    d_x = torch.empty((rows, (len(lay.geo.start) - 1) * lay.inputs * lay.groups if need_x else 0), dtype=g.d_y.dtype)
-    order = torch.from_numpy(lay.geo.order)
-    matrix = g.weight.detach().flatten(2)[:, :, order].transpose(1, 2).reshape(lay.out, -1)
+    d_x = empty((rows, len(lay.geo.kind) * lay.inputs * lay.groups if need_x else 0), g.d_y.dtype)
+    matrix = g.weight.detach().flatten(2).transpose(1, 2).reshape(lay.out, -1)
     held = g.weight.detach().contiguous(memory_format=torch.channels_last)
     threads = torch.get_num_threads()
 
-    def run(first: int, last: int) -> None:
+    def room() -> list[Any]:
+        """A thread's own, from the thread that waits: what others allocate goes back to the system every time."""
+        chunk = min(CHUNK, rows) if need_x and lay.groups == 1 else 0
+        return [torch.empty((chunk, lay.places * taps * lay.inputs), dtype=g.d_y.dtype), lay.room()]
+
+    def run(first: int, last: int, columns: Tensor, lists: Any) -> None:
         if threads > 1:
             torch.set_num_threads(1)  # of this thread
         for part in range(first, last):
             a, b = ends[part], ends[part + 1]
-            _currents_and_weights(g, a, b, partial[part], held, need_weight)
+            _currents_and_weights(g, a, b, lists, partial[part], held, need_weight)
             if need_x and lay.groups == 1:
-                _inputs(lay, g.d_y[a:b], matrix, d_x[a:b])
+                _inputs(lay, g.d_y[a:b], matrix, columns, d_x[a:b])
             elif need_x:
                 d_x[a:b] = _inputs_of_groups(g, a, b, held)
 
     try:
-        share(run, parts, g.d_y.numel())
+        share(run, parts, g.d_y.numel(), room=room)
     finally:
         torch.set_num_threads(threads)
     inputs = d_x.view(*g.shape[:2], *g.shape[3:], -1).permute(0, 1, 4, 2, 3) if need_x else None
@@ -76,13 +80,15 @@ def through(g: Given, need_x: bool, need_weight: bool) -> tuple[Tensor | None, T
     return inputs, total.view(g.weight.shape) if g.events is None else lay.unpack(total.mul_(g.factor), g.weight)
 
 
-def _currents_and_weights(g: Given, a: int, b: int, partial: Tensor, held: Tensor, need_weight: bool) -> None:
+def _currents_and_weights(
+    g: Given, a: int, b: int, lists: Any, partial: Tensor, held: Tensor, need_weight: bool
+) -> None:
     """Rows a..b - 1: d_y becomes the gradient of the currents; the weights' is left in ``partial``."""
     lay, none = g.lay, g.d_y.new_empty((0, 0)).numpy()
     d_y, norm = g.d_y.numpy(), g.norm or (none[0:0].reshape(-1),) * 3 + (none,)
     if need_weight and g.events is not None:
         arrays = (g.events.words, d_y, norm[3], *norm[:3], g.norm is not None, *lay.arguments, partial.numpy())
-        conv_kernels.weights(a, b, *arrays)
+        conv_kernels.weights(a, b, *lists, *arrays)
         return
     if g.norm is not None:
         conv_kernels.unscale(a, b, d_y, norm[3], *norm[:3])
@@ -98,16 +104,14 @@ def _currents(g: Given, a: int, b: int) -> Tensor:
     return g.d_y[a:b].view(b - a, *g.lay.geo.size, g.lay.out).permute(0, 3, 1, 2)
 
 
-def _inputs(lay: Layout, d_y: Tensor, matrix: Tensor, d_x: Tensor) -> None:
+def _inputs(lay: Layout, d_y: Tensor, matrix: Tensor, columns: Tensor, d_x: Tensor) -> None:
     """A matrix product per `CHUNK` rows, and the sum over taps."""
     rows, taps = len(d_y), len(lay.geo.order)
-    columns = torch.empty((min(CHUNK, rows), lay.places * taps * lay.inputs), dtype=d_y.dtype)
     for begin in range(0, rows, CHUNK):
         end = min(begin + CHUNK, rows)
         found = columns[: end - begin]
         torch.mm(d_y[begin:end].view(-1, lay.out), matrix, out=found.view(-1, taps * lay.inputs))
-        arrays = (found.numpy(), *lay.geo.tables, taps, d_x[begin:end].numpy())
-        conv_kernels.inputs(*arrays)
+        conv_kernels.inputs(found.numpy(), len(lay.geo.kind), lay.geo.reach, taps, d_x[begin:end].numpy())
 
 
 def _inputs_of_groups(g: Given, a: int, b: int, held: Tensor) -> Tensor:

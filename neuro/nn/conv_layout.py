@@ -53,6 +53,11 @@ def share(function: Callable[..., None], count: int, size: int, *arguments: Any,
             job.result()
 
 
+def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """`torch.empty` with NumPy's memory, which is in huge pages where it is much."""
+    return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))
+
+
 @dataclass(frozen=True)
 class Layout:
     """Sizes as the kernels take them, and weights as they do: [group, in of a group, tap, out of a group]."""
@@ -78,7 +83,17 @@ class Layout:
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        return *self.geo.tables, len(self.geo.order), self.out, self.each, self.inputs
+        return self._kind, *self.geo.tables, len(self.geo.order), self.out, self.each, self.inputs
+
+    @property
+    def _kind(self) -> A:
+        """Of each neuron and, the last, of nobody."""
+        return np.append(np.tile(self.geo.kind, self.groups * self.inputs), np.uint8(self.geo.kinds))
+
+    def room(self) -> list[A]:
+        """For the spikes of a row, sorted by kind; a thread's own."""
+        kinds, neurons = self.geo.kinds + 1, len(self.geo.kind) * self.groups * self.inputs
+        return [np.empty((kinds, max(neurons, 4)), np.uint32), np.empty(kinds, np.uint64)]
 
     def pack(self, weight: Tensor, factor: float) -> A:
         by_tap = weight.detach().reshape(self.groups, self.each, self.inputs, -1).permute(0, 2, 3, 1)

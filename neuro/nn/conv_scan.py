@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from neuro.jit import disjoint, piece
 from neuro.nn.bits import lowest
+from neuro.nn.conv_vectors import fetch
 from neuro.nn.kernels import ATAN, FAST_SIGMOID, TRIANGLE
 
 A = NDArray[Any]
@@ -62,6 +63,7 @@ def forward(
             size = np.uint64(p.stop - p.start)
             now, places = m[b, p], order[p]
             for t in range(steps):
+                fetch(x[t, b], p.stop, block)
                 _integrate(x[t, b, p], factor[p], shift[p], i[b, p], now, alpha, gain_syn, beta, gain, drive)
                 row = words[t, b]
                 for base in range(np.uint64(0), size, np.uint64(64)):
@@ -122,6 +124,7 @@ def backward(
                 i[j] = i_0[b, begin + j]
                 m[j] = m_0[b, begin + j]
             for t in range(steps):
+                fetch(x[t, b], p.stop, block)
                 _integrate(x[t, b, p], factor[p], shift[p], i, m, alpha, gain_syn, beta, gain, drive)
                 u = v[t, :size]
                 for j in range(size):
@@ -133,6 +136,8 @@ def backward(
             two[:] = 0
             for t in range(steps - 1, -1, -1):
                 u, xs, gs, to = v[t, :size], x[t, b, p], g[t, b, p], dy[t, b, p]
+                fetch(g[t, b], p.stop, block)
+                fetch(dy[t, b], p.stop, block)
                 _slope(kind, a, u, theta, h)
                 for j in range(size):
                     fired = c_s if u[j] > theta else zero
