@@ -16,7 +16,7 @@ from neuro.engine.circuit import LIF, Alpha, Circuit, Delta, Given, Loihi2LIF, P
 from neuro.engine.kernels import GIVEN, POISSON, SPIKING, Net
 from neuro.engine.neurons import Cuba, Lif
 from neuro.engine.philox import BLOCK
-from neuro.engine.synapses import SMALL_PART, constant, lags_of, number, pulls, signed, wire
+from neuro.engine.synapses import SMALL_PART, apart, constant, lags_of, number, pulls, signed, wire
 from neuro.engine.wiring import Pools
 
 LARGE_PART = 1 << 18  # in 32 bits, where 16 would make rows too short: 1 MB of inbox stays in the second-level cache
@@ -88,6 +88,7 @@ def build(circuit: Circuit, threads: int, progress: Callable[[str], None] = lamb
         inbox=_ints(inboxes[p.target, p.receptor] for p in circuit.projections),
         weighs=_ints(not constant(p.weight) for p in circuit.projections),
         weight=np.array([number(p.weight) for p in circuit.projections]).astype(pools.weight.dtype),
+        apart=apart(circuit, table, pools),
         pulled=pulled,
         low=_ints(low for low, _ in lags),
         high=_ints(high for _, high in lags),

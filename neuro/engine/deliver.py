@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from neuro.engine.lanes import LANES, add_lanes
 from neuro.engine.processor import prefetch
 from neuro.jit import kernel, piece
 
@@ -28,7 +29,7 @@ def _lines(pointer: NDArray[np.uint32], table: Any, rows: Any, size: Any) -> Any
     """Cache lines of a row of mean length. As many are fetched of every row: a count that changes from row to row
     cannot be foretold by the processor, which cost more than the lines (measured); a long row fetches itself."""
     mean = U(pointer[table + U(rows)]) // U(rows)
-    return min(mean * U(size) // LINE + U(1), MOST_LINES)
+    return min(mean * U(size) // LINE + U(2), MOST_LINES)  # it may begin in the middle of a line
 
 
 @piece
@@ -41,10 +42,10 @@ def _fetch(array: NDArray[Any], place: Any, lines: Any) -> None:
 def pull(
     pointer: NDArray[np.uint32], pointer_at: int, sources: int, bins: int, bin: int, fired: NDArray[np.uint32],
     begin: int, count: int, target: NDArray[Any], synapse_at: int, weight: NDArray[Any], weight_at: int,
-    constant: Any, inbox: NDArray[Any], to: int,
+    constant: Any, apart: bool, inbox: NDArray[Any], to: int,
 ) -> Any:  # fmt: skip
     """inbox[to + target] += weight for the rows (source, bin) of fired[begin:begin + count]; how many that were.
-    weight_at < 0: all weigh ``constant``."""
+    weight_at < 0: all weigh ``constant``. apart: LANES synapses at a time have different targets."""
     table, stride, s, i0 = U(pointer_at) + U(bin), U(bins), U(synapse_at), U(to)
     weighs = weight_at >= 0
     w = U(weight_at) if weighs else U(0)
@@ -68,7 +69,15 @@ def pull(
         row = table + U(fired[e]) * stride
         a, b = U(pointer[row]), U(pointer[row + U(1)])
         events += b - a
-        if weighs:
+        if apart:
+            while a < b:
+                some = min(b - a, U(LANES))
+                if weighs:
+                    add_lanes(inbox, i0, target, s + a, weight, w + a, some)
+                else:
+                    add_lanes(inbox, i0, target, s + a, constant, U(0), some)
+                a += U(LANES)
+        elif weighs:
             for k in range(a, b):
                 inbox[i0 + U(target[s + U(k)])] += weight[w + U(k)]
         else:

@@ -40,7 +40,8 @@ class Net(NamedTuple):
     parts; window and slots: steps between meetings, steps of spikes that are kept. rings: inboxes.
     kind, size, width, first: per population; width: neurons of a part, first: number of its first neuron.
     Per projection: source, inbox (of the receptor in the target), target (population), weighs (1: a weight each),
-    weight (else), pulled, low, high (lags), bins; and [projection, part]: pointer_at, synapse_at, weight_at, delay_at.
+    weight (else), apart (1: as `neuro.engine.lanes` wants it), pulled, low, high (lags), bins; and [projection, part]:
+    pointer_at, synapse_at, weight_at, delay_at.
     Per drive: drive_target, drive_inbox, drive_weight, drive_least, drive_first (in chance, uint32, one more of them).
     rate: per population, of Poisson sources, 0..2^32. given_first: per population and one more, into given_step and
     given_neuron. probe_place: in the state, sorted by part; probe_first: int64[parts + 1].
@@ -60,6 +61,7 @@ class Net(NamedTuple):
     inbox: Ints
     weighs: Ints
     weight: NDArray[Any]
+    apart: Ints
     pulled: Ints
     low: Ints
     high: Ints
@@ -127,7 +129,7 @@ def _serve(net: Net, pools: Pools, state: State, j: int, part: int, of: int, ste
             events += pull(
                 pools.pointer, net.pointer_at[j, part], net.size[source], net.bins[j], step - of - net.low[j],
                 state.fired[slot], begin, n, pools.target, net.synapse_at[j, part], pools.weight, w_at, net.weight[j],
-                state.inbox[step % net.rings], to,
+                net.apart[j] != 0, state.inbox[step % net.rings], to,
             )  # fmt: skip
         else:
             events += push(

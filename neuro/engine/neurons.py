@@ -20,13 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.hardware.integer import decay, saturate, wrap_once
-from neuro.jit import kernel
+from neuro.jit import disjoint, kernel, lowest, set_bytes, wide
 
 U = np.uintp
 F32 = np.float32
 I32 = np.int32
 I64: Any = np.int64  # mypy takes indices to be int
 U32 = np.uint32
+U64 = np.uint64
 LIMIT = np.int32((1 << 23) - 1)
 ROOM = 1024  # neurons of a block
 DELTA, EXPONENTIAL, ALPHA, CONDUCTANCE = 0, 1, 2, 3
@@ -67,19 +68,93 @@ class Cuba(NamedTuple):
 
 
 @kernel
-def gather_spikes(
-    words: NDArray[np.uint64], flags: NDArray[np.uint8], n: int, first: int, row: NDArray[np.uint32], at: int
-) -> Any:
-    """row[at:] = first + those of flags[:n] that are set, ascending; the next free place. words: the same memory."""
-    to, zero = U(at), np.uint64(0)
-    for word in range(U(n + 7) >> U(3)):
-        if words[U(word)] == zero:
-            continue
-        begin = U(word) << U(3)
-        for k in range(U(min(8, n - I64(begin)))):  # no branch: what did not fire is written over
-            row[to] = U32(U(first) + begin + U(k))
-            to += U(flags[begin + U(k)])
+def gather_spikes(words: NDArray[np.uint64], n: int, first: int, row: NDArray[np.uint32], at: int) -> Any:
+    """row[at:] = first + those of n flags that are set, ascending; the next free place. words: bytes, eight each."""
+    to, none = U(at), U64(0)
+    for group in range(U(n + 63) >> U(6)):
+        begin = U(group) << U(6)
+        fired = set_bytes(words, U(group) << U(3))
+        if U(n) - begin < U(64):
+            fired &= (U64(1) << U64(U(n) - begin)) - U64(1)  # what an earlier block left behind
+        while fired != none:
+            row[to] = U32(U(first) + begin + U(lowest(fired)))
+            to += U(1)
+            fired &= fired - U64(1)
     return I64(to)
+
+
+@disjoint
+def _begin(drive: Floats, g: Any, n: Any, current: Floats, jump: Floats) -> None:
+    wide()
+    for i in range(n):
+        current[U(i)] = drive[g + U(i)]
+        jump[U(i)] = F32(0.0)
+
+
+@disjoint
+def _delta(inbox: Floats, x: Any, n: Any, jump: Floats) -> None:
+    wide()
+    for i in range(n):
+        jump[U(i)] += inbox[x + U(i)]
+        inbox[x + U(i)] = F32(0.0)
+
+
+@disjoint
+def _exponential(values: Floats, s: Any, inbox: Floats, x: Any, n: Any, k: Any, gain: Any, current: Floats) -> None:
+    wide()
+    for i in range(n):
+        now = values[s + U(i)] + inbox[x + U(i)]
+        inbox[x + U(i)] = F32(0.0)
+        current[U(i)] += gain * now
+        values[s + U(i)] = k * now
+
+
+@disjoint
+def _alpha(
+    values: Floats, s: Any, a: Any, inbox: Floats, x: Any, n: Any, k: Any, gain: Any, second: Any, slope: Any,
+    current: Floats,
+) -> None:  # fmt: skip
+    """a: where the second value of each neuron stands."""
+    wide()
+    for i in range(n):
+        rise = values[a + U(i)] + F32(2.7182818) * inbox[x + U(i)]
+        now = values[s + U(i)]
+        inbox[x + U(i)] = F32(0.0)
+        current[U(i)] += gain * now + second * rise
+        values[s + U(i)] = k * now + slope * rise
+        values[a + U(i)] = k * rise
+
+
+@disjoint
+def _conductance(
+    values: Floats, s: Any, g: Any, inbox: Floats, x: Any, n: Any, k: Any, gain: Any, reversal: Any, jump: Floats,
+    current: Floats,
+) -> None:  # fmt: skip
+    wide()
+    for i in range(n):
+        now = values[s + U(i)] + inbox[x + U(i)]
+        inbox[x + U(i)] = F32(0.0)
+        current[U(i)] += gain * now * (reversal - (values[g + U(i)] + jump[U(i)]))
+        values[s + U(i)] = k * now
+
+
+@disjoint
+def _fire(
+    values: Floats, held: NDArray[np.int32], g: Any, n: Any, jump: Floats, current: Floats, flags: NDArray[np.uint8],
+    keep: Any, threshold: Any, reset: Any, hold: Any,
+) -> None:  # fmt: skip
+    wide()
+    zero = F32(0.0)
+    for i in range(n):
+        j = g + U(i)
+        left = held[j]
+        v = values[j] + (zero if left > I32(0) else jump[U(i)])
+        left = I32(left - I32(left > I32(0)))
+        v = v if left > I32(0) else keep * v + current[U(i)]
+        spike = v > threshold
+        values[j] = reset if spike else v
+        held[j] = hold if spike else left
+        flags[U(i)] = spike
 
 
 @kernel
@@ -88,57 +163,28 @@ def update_lif(
     current: Floats, jump: Floats, flags: NDArray[np.uint8], words: NDArray[np.uint64], row: NDArray[np.uint32],
 ) -> Any:  # fmt: skip
     """Neurons low..high-1 of population p, which begins at ``neuron``; who fires, into row[neuron + low:]; how many."""
+    wide()
     keep, threshold, reset, hold = lif.keep[p], lif.threshold[p], lif.reset[p], I32(lif.hold[p])
-    zero = F32(0.0)
     to = neuron + low
     for begin in range(low, high, ROOM):
         n = U(min(ROOM, high - begin))
         g = U(neuron + begin)
-        for i in range(n):
-            current[U(i)] = lif.drive[g + U(i)]
-            jump[U(i)] = zero
+        _begin(lif.drive, g, n, current, jump)
         for r in range(lif.receptor_first[p], lif.receptor_first[p + 1]):
             x, s = U(lif.receptor_inbox[r] + begin), U(lif.receptor_place[r] + begin)
-            k, gain, second, slope = (
-                lif.receptor_keep[r], lif.receptor_gain[r], lif.receptor_second[r], lif.receptor_slope[r],
-            )  # fmt: skip
+            k, gain, second = lif.receptor_keep[r], lif.receptor_gain[r], lif.receptor_second[r]
             kind = lif.receptor_kind[r]
             if kind == DELTA:
-                for i in range(n):
-                    jump[U(i)] += inbox[x + U(i)]
-                    inbox[x + U(i)] = zero
+                _delta(inbox, x, n, jump)
             elif kind == EXPONENTIAL:
-                for i in range(n):
-                    now = values[s + U(i)] + inbox[x + U(i)]
-                    inbox[x + U(i)] = zero
-                    current[U(i)] += gain * now
-                    values[s + U(i)] = k * now
+                _exponential(values, s, inbox, x, n, k, gain, current)
             elif kind == ALPHA:
-                a = s + U(lif.receptor_size[r])  # the second value of each neuron
-                for i in range(n):
-                    rise = values[a + U(i)] + F32(2.7182818) * inbox[x + U(i)]
-                    now = values[s + U(i)]
-                    inbox[x + U(i)] = zero
-                    current[U(i)] += gain * now + second * rise
-                    values[s + U(i)] = k * now + slope * rise
-                    values[a + U(i)] = k * rise
+                a = s + U(lif.receptor_size[r])
+                _alpha(values, s, a, inbox, x, n, k, gain, second, lif.receptor_slope[r], current)
             else:
-                for i in range(n):
-                    now = values[s + U(i)] + inbox[x + U(i)]
-                    inbox[x + U(i)] = zero
-                    current[U(i)] += gain * now * (second - (values[g + U(i)] + jump[U(i)]))
-                    values[s + U(i)] = k * now
-        for i in range(n):
-            j = g + U(i)
-            left = held[j]
-            v = values[j] + (zero if left > I32(0) else jump[U(i)])
-            left = I32(left - I32(left > I32(0)))
-            v = v if left > I32(0) else keep * v + current[U(i)]
-            spike = v > threshold
-            values[j] = reset if spike else v
-            held[j] = hold if spike else left
-            flags[U(i)] = spike
-        to = gather_spikes(words, flags, I64(n), begin, row, to)
+                _conductance(values, s, g, inbox, x, n, k, gain, second, jump, current)
+        _fire(values, held, g, n, jump, current, flags, keep, threshold, reset, hold)
+        to = gather_spikes(words, I64(n), begin, row, to)
     return I64(to - neuron - low)
 
 
@@ -162,5 +208,5 @@ def update_loihi2(
             values[half + j] = u
             values[j] = I32(0) if spike else v
             flags[U(i)] = spike
-        to = gather_spikes(words, flags, I64(n), begin, row, to)
+        to = gather_spikes(words, I64(n), begin, row, to)
     return I64(to - neuron - low)

@@ -23,6 +23,7 @@ from neuro.engine.circuit import (
     Projection,
     Uniform,
 )
+from neuro.engine.lanes import LANES, repeats
 from neuro.engine.wiring import Pools, Rows, Spec, Table
 
 SMALL_PART = 1 << 16  # targets of a part, so that they are numbered in 16 bits: 256 kB of inbox
@@ -155,7 +156,8 @@ def wire(
                     sizes[column] += count
             total += count
         synapses.append(total)
-    pools = Pools(pools.pointer, np.empty(sizes[0], target), np.empty(sizes[1], weight), np.empty(sizes[2], np.uint8))
+    room = [n + LANES for n in sizes]  # the last lanes of a row are read, if not used
+    pools = Pools(pools.pointer, np.zeros(room[0], target), np.zeros(room[1], weight), np.zeros(room[2], np.uint8))
     for k, (projection, rows) in enumerate(zip(circuit.projections, table, strict=True)):
         progress(f"filling projection {k + 1} of {len(table)}")
         _draw(circuit, k, projection, rows, pools, True, parts, threads)
@@ -163,6 +165,18 @@ def wire(
         for a in rows.pointer_at.tolist():
             wiring.step_back(pools.pointer, a, a + own)
     return pools, table, tuple(synapses)
+
+
+def apart(circuit: Circuit, table: list[Rows], pools: Pools) -> Ints:
+    """Per projection: whether LANES synapses at a time have different targets. So it is by the rules that join two
+    neurons at most once; the others are looked at."""
+    found = np.ones(len(table), np.int64)
+    for k, (projection, rows) in enumerate(zip(circuit.projections, table, strict=True)):
+        if pulls(circuit, projection) and not isinstance(projection.rule, (FixedProbability, OneToOne)):
+            own = _pointers(circuit, projection, rows) - 1
+            at = zip(rows.pointer_at.tolist(), rows.synapse_at.tolist(), strict=True)
+            found[k] = not any(repeats(pools.pointer, p, own, pools.target, s) for p, s in at)
+    return found
 
 
 def _pointers(circuit: Circuit, projection: Projection, rows: Rows) -> int:
