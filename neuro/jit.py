@@ -112,8 +112,8 @@ def wide() -> None:
 
 
 def set_bytes(flags: Any, at: Any) -> Any:
-    """In a kernel: bit k is set where byte k of the eight words flags[at : at + 8] is not 0."""
-    return np.uint64(sum(1 << k for k, byte in enumerate(flags[at : at + np.uintp(8)].view(np.uint8)) if byte))
+    """In a kernel: bit k is set where byte k of the 64 from flags[at] on, words or bytes, is not 0."""
+    return np.uint64(sum(1 << k for k, byte in enumerate(flags[at:].view(np.uint8)[:64]) if byte))
 
 
 def ones(word: Any) -> Any:

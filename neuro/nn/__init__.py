@@ -3,6 +3,7 @@
 Tensors are [time, batch, ...] throughout. Spike functions: `neuro.nn.surrogate`.
 """
 
+from neuro.nn import chain as chain  # registers its series
 from neuro.nn import conv as conv  # registers its joins
 from neuro.nn import dense as dense  # registers its join
 from neuro.nn import recurrent_join as recurrent_join

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuro.jit import kernel, piece
+from neuro.jit import kernel, piece, set_bytes, wide
 
 A = NDArray[Any]
+U = np.uint64
 
 
 @piece
@@ -59,6 +60,33 @@ def binary(values: A) -> bool:
         if other:
             return False
     return True
+
+
+@kernel
+def pack_bytes(first: int, last: int, flat: A, n: int, words: A, other: A) -> None:
+    """Rows first..last - 1 of flat uint8[rows * n] -> words [rows, ceil(n / 64)]; other [1] becomes 1 where a value is
+    neither 0 nor 1, and the rest of the rows is left out."""
+    wide()
+    size, full = U(n), U(64)
+    for r in range(U(first), U(last)):
+        begin, end = U(r) * size, U(r) * size + size
+        beyond = np.uint8(0)
+        for k in range(begin, end):
+            beyond |= flat[k] >> np.uint8(1)
+        if beyond:
+            other[0] = 1
+            return
+        for w in range(U(words.shape[1])):
+            at = begin + U(w) * full
+            if at + full <= end:
+                words[r, w] = set_bytes(flat, at)
+            elif at + full <= U(flat.size):
+                words[r, w] = set_bytes(flat, at) & ((U(1) << (end - at)) - U(1))
+            else:
+                word = U(0)
+                for k in range(at, end):
+                    word |= U(flat[k]) << (U(k) - at)
+                words[r, w] = word
 
 
 @kernel

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neuro.nn import bits, kernels
 from neuro.nn import dense_kernels as dk
+from neuro.nn import kernels
 from neuro.nn.fused import Rule, surrogate_kind
 from neuro.nn.joined import Carry, Chain, joins
 from neuro.nn.layers import Neuron, weights
@@ -42,11 +42,15 @@ def linear(chain: Chain, x: Tensor, carry: Carry | None) -> Tensor | None:
     neurons = chain.neurons
     assert isinstance(neurons, Neuron)
     weight, bias = weights(chain.synapses)
-    fits = x.dim() == 3 and x.numel() > 0 and x.device.type == weight.device.type == "cpu"
+    return run(x, weight, bias, neurons, carry) if fits(chain, x, weight) else None
+
+
+def fits(chain: Chain, x: Tensor, weight: Tensor) -> bool:
+    """Whether a chain can run here: see `linear`."""
+    known = chain.norm is None and getattr(chain.neurons, "grid", None) is None
+    shaped = x.dim() == 3 and x.numel() > 0 and x.device.type == weight.device.type == "cpu"
     same = x.dtype == weight.dtype and x.dtype in (torch.float32, torch.float64)
-    if chain.norm is not None or neurons.grid is not None or not (fits and same) or torch.is_autocast_enabled("cpu"):
-        return None
-    return run(x, weight, bias, neurons, carry)
+    return known and shaped and same and not torch.is_autocast_enabled("cpu")
 
 
 def run(x: Tensor, weight: Tensor, bias: Tensor | None, neurons: Neuron, carry: Carry | None = None) -> Tensor:
@@ -78,17 +82,17 @@ class _Call:
 
 
 @dataclass(frozen=True)
-class _Lists:
+class Lists:
     """Events of [time, batch, n], row by row, padded (`dense_kernels.lists`)."""
 
     start: A
     index: A
 
     @staticmethod
-    def of(words: A, n: int, start: A) -> _Lists:
+    def of(words: A, n: int, start: A) -> Lists:
         index = np.empty(start[-1], np.uint16 if n < 1 << 16 else np.uint32)
         kernels.over_rows(dk.lists, torch.get_num_threads(), len(words), len(index), words, start, n, index)
-        return _Lists(start, index)
+        return Lists(start, index)
 
     def columns(self, bounds: A, steps: int, batch: int, n: int, nobody: int) -> tuple[A, A]:
         """(col, when) of `dense_kernels.columns`."""
@@ -115,7 +119,7 @@ def _groups(steps: int, batch: int, parts: int) -> A:
     return np.array([*range(0, batch, size), batch], np.int64)
 
 
-def _padded(coefficients: list[Tensor], bias: Tensor | None, spiking: bool, n: int) -> A:
+def padded(coefficients: list[Tensor], bias: Tensor | None, spiking: bool, n: int) -> A:
     """[8, blocks * WIDE] in the order of `dense_kernels`."""
     alpha, beta, theta, v_reset, gain_syn, gain, drive = (c.detach().numpy() for c in coefficients)
     p = np.zeros((8, -(-n // WIDE) * WIDE), alpha.dtype)
@@ -128,7 +132,7 @@ def _padded(coefficients: list[Tensor], bias: Tensor | None, spiking: bool, n: i
     return p
 
 
-def _plain(p: A, n: int) -> bool:
+def plain(p: A, n: int) -> bool:
     """No synapse, gains of one, no drive."""
     return not p[0, :n].any() and not p[4, :n].any() and bool((p[1, :n] == 1).all() and (p[3, :n] == 1).all())
 
@@ -145,6 +149,27 @@ def _share(tasks: int, work: int, job: Callable[[int, int], None]) -> None:
     kernels.over_rows(job, torch.get_num_threads(), tasks, work)
 
 
+def by_events(lists: Lists, weight: Tensor, p: A, rule: Rule, simple: bool, steps: int, batch: int) -> tuple[A, Tensor]:
+    """(words [time, batch, blocks], v of an integrator) of a layer from rest."""
+    n, fan_in = weight.shape
+    w = weight.detach().contiguous().numpy()
+    blocks, nothing = p.shape[1] // WIDE, np.empty((0, 0, 0), w.dtype)
+    parts = _parts(blocks, batch)
+    words = np.empty((steps, batch, blocks), np.uint64)
+    v = torch.empty((0, 0, 0) if rule.spiking else (steps, batch, n), dtype=weight.dtype)
+    i, m = _rest(None, batch, n, w.dtype)
+
+    def job(first: int, last: int) -> None:
+        dk.forward(
+            first, last, parts, False, lists.start, lists.index, w, p, i, m, words, v.numpy(), nothing,
+            np.empty((fan_in + 1, WIDE), w.dtype), np.zeros(dk.WORK, w.dtype), rule.reset == "subtract", simple,
+            not rule.spiking, False,
+        )  # fmt: skip
+
+    _share(blocks * parts, steps * batch * n + len(lists.index) * n, job)
+    return words, v
+
+
 class _Dense(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
@@ -154,53 +179,54 @@ class _Dense(torch.autograd.Function):
         n, dtype = weight.shape[0], weight.detach().numpy().dtype
         blocks = -(-n // WIDE)
         learn_alpha = call.graph and bool(ctx.needs_input_grad[3])
-        p = _padded(coefficients, bias, rule.spiking, n)
-        plain = not learn_alpha and _plain(p, n)
+        p = padded(coefficients, bias, rule.spiking, n)
+        simple = not learn_alpha and plain(p, n)
         i, m = _rest(call.carry, batch, n, dtype)
         ctx.state = (i.copy(), m.copy()) if call.graph else None
         words = np.empty((steps, batch, blocks), np.uint64)
         nothing = np.empty((0, 0, 0), dtype)
-        sparse = _sparse(x)
-        by_events = isinstance(sparse, _Lists)
-        keep_v = not rule.spiking or (call.graph and not by_events)
-        keep_i = learn_alpha and not by_events
+        given = sparse(x)
+        by_lists = isinstance(given, Lists)
+        keep_v = not rule.spiking or (call.graph and not by_lists)
+        keep_i = learn_alpha and not by_lists
         v = torch.empty((steps, batch, n), dtype=x.dtype) if keep_v else torch.empty((0, 0, 0), dtype=x.dtype)
         i_seq = np.empty((steps, batch, n), dtype) if keep_i else nothing
         w = weight.detach().contiguous().numpy()
         parts = _parts(blocks, batch)
         subtract = rule.reset == "subtract"
 
-        def kernel(begin: int, end: int, current: A, lists: _Lists) -> None:
+        def kernel(begin: int, end: int, current: A, lists: Lists) -> None:
             cut = slice(begin, end)
-            out = (words[cut], v.numpy()[cut] if keep_v else nothing, i_seq[cut] if keep_i else nothing)
+            kept = v.numpy()[cut] if keep_v else nothing
+            out = (words[cut], kept if by_lists else current, i_seq[cut] if keep_i else nothing)
 
             def job(first: int, last: int) -> None:
-                table = np.empty((fan_in + 1 if by_events else 0, WIDE), dtype)
+                table = np.empty((fan_in + 1 if by_lists else 0, WIDE), dtype)
                 dk.forward(
-                    first, last, parts, not by_events, current, lists.start, lists.index, w, p, i, m, *out, table,
-                    np.zeros(dk.WORK, dtype), subtract, plain, keep_v, keep_i,
+                    first, last, parts, not by_lists, lists.start, lists.index, w, p, i, m, *out, table,
+                    np.zeros(dk.WORK, dtype), subtract, simple, keep_v, keep_i,
                 )  # fmt: skip
 
             _share(blocks * parts, (end - begin) * batch * n + len(lists.index) * n, job)
 
-        if by_events:
-            assert isinstance(sparse, _Lists)
-            kernel(0, steps, nothing, sparse)
+        if by_lists:
+            assert isinstance(given, Lists)
+            kernel(0, steps, nothing, given)
         else:
-            w_t, none = weight.detach().t(), _Lists(np.zeros(1, np.int64), np.zeros(0, np.uint16))
+            w_t, none = weight.detach().t(), Lists(np.zeros(1, np.int64), np.zeros(0, np.uint16))
             for begin, end in _chunks(x, n):
-                given = _dense(sparse, begin, end)
+                some = _dense(given, begin, end)
                 out = v[begin:end] if keep_v else torch.empty((end - begin, batch, n), dtype=x.dtype)
-                torch.mm(given.view(-1, fan_in), w_t, out=out.view(-1, n))
+                torch.mm(some.view(-1, fan_in), w_t, out=out.view(-1, n))
                 kernel(begin, end, out.numpy(), none)
         if call.carry is not None:
             call.carry.value = State(torch.from_numpy(i), torch.from_numpy(m))
-        ctx.rule, ctx.plain, ctx.p, ctx.shape = rule, plain, p, (steps, batch, fan_in, n)
-        ctx.lists = sparse if by_events else None
+        ctx.rule, ctx.plain, ctx.p, ctx.shape = rule, simple, p, (steps, batch, fan_in, n)
+        ctx.lists = given if by_lists else None
         ctx.learn, ctx.learn_alpha, ctx.i_seq = any(ctx.needs_input_grad[3:6]), learn_alpha, i_seq
         ctx.set_materialize_grads(False)
         if call.graph:
-            ctx.save_for_backward(weight, v, *([] if by_events else [sparse]))
+            ctx.save_for_backward(weight, v, *([] if by_lists else [given]))
         return Spikes(words.reshape(steps * batch, -1), (steps, batch, n), x.dtype) if rule.spiking else v
 
     @staticmethod
@@ -211,7 +237,7 @@ class _Dense(torch.autograd.Function):
         weight, v, *inputs = ctx.saved_tensors
         steps, batch, fan_in, n = ctx.shape
         rule: Rule = ctx.rule
-        lists: _Lists | None = ctx.lists
+        lists: Lists | None = ctx.lists
         again = lists is not None
         dtype, blocks, p = ctx.p.dtype, -(-n // WIDE), ctx.p
         kind, steepness = surrogate_kind(rule)
@@ -223,7 +249,7 @@ class _Dense(torch.autograd.Function):
         most = steps * int(np.diff(bounds).max())
         w = weight.detach().contiguous().numpy()
         col, when = np.empty((0, 0), np.int64), np.empty(0, np.uint32)
-        none = _Lists(np.zeros(1, np.int64), np.zeros(0, np.uint16))
+        none = Lists(np.zeros(1, np.int64), np.zeros(0, np.uint16))
         if lists is not None and want_w:
             col, when = lists.columns(bounds, steps, batch, fan_in, most)
         store = want_x or (want_w and not again)
@@ -234,7 +260,7 @@ class _Dense(torch.autograd.Function):
         by_lists = len(col) > 0
         d_weight = np.empty((parts, n if by_lists else 0, fan_in), dtype)
         d_p = np.empty((parts, 4, p.shape[1]), dtype)
-        upstream = _upstream(g).numpy()
+        above = upstream(g).numpy()
         one, (i_0, m_0) = dtype.type(1), ctx.state
         attached = one * (0 if rule.detach or not rule.spiking else 1)
 
@@ -245,7 +271,7 @@ class _Dense(torch.autograd.Function):
             events = none if lists is None else lists
             dk.backward(
                 first, last, parts, bounds, events.start, events.index, col, when, w, p, i_0, m_0,
-                v.detach().numpy(), ctx.i_seq, h, upstream, delta.numpy(), d_weight, d_p, table, rows, currents,
+                v.detach().numpy(), ctx.i_seq, h, above, delta.numpy(), d_weight, d_p, table, rows, currents,
                 np.empty(dk.TILES, dtype), np.zeros(dk.WORK, dtype), steps, kind, one * steepness, attached,
                 rule.reset == "subtract", ctx.plain, again, store, ctx.learn, ctx.learn_alpha,
             )  # fmt: skip
@@ -257,39 +283,36 @@ class _Dense(torch.autograd.Function):
             room = torch.from_numpy(np.empty((steps * batch, fan_in), dtype))
             d_x = torch.mm(flat, weight.detach(), out=room).view(steps, batch, fan_in)
         if want_w:
-            d_w = torch.from_numpy(_total(d_weight)) if by_lists else _product(inputs[0], delta, fan_in)
-        learnt = torch.from_numpy(_total(d_p)[:, :n])
+            d_w = torch.from_numpy(total(d_weight)) if by_lists else _product(inputs[0], delta, fan_in)
+        learnt = torch.from_numpy(total(d_p)[:, :n])
         needed = [learnt[k] if ctx.needs_input_grad[3 + k] else None for k in range(3)]
         return d_x, d_w, learnt[3] if want_b else None, *needed, *[None] * 5
 
 
-def _upstream(g: Tensor) -> Tensor:
+def upstream(g: Tensor) -> Tensor:
     """The gradient to the output; one step of it where all are the same, as those of a sum over time are."""
     return (g.detach()[:1] if g.stride(0) == 0 else g.detach()).contiguous()
 
 
-def _total(parts: A) -> A:
+def total(parts: A) -> A:
     """The sum over the first axis, in its order, in place."""
-    total: A = parts[0]
+    found: A = parts[0]
     for part in parts[1:]:
-        total += part
-    return total
+        found += part
+    return found
 
 
-def _sparse(x: Tensor) -> _Lists | Tensor:
+def sparse(x: Tensor) -> Lists | Tensor:
     """Lists where few inputs fire; else x, as bits where it has no values but 0 and 1."""
-    spikes = x if isinstance(x, Spikes) else None
+    spikes = x if isinstance(x, Spikes) else Spikes.pack_binary(x)
     if spikes is None:
-        flat = x.detach().contiguous().numpy()
-        if not bits.binary(flat.reshape(-1)):
-            return x.detach()
-        spikes = Spikes.pack(x)
+        return x.detach()
     n = spikes.shape[-1]
     start = np.empty(len(spikes.words) + 1, np.int64)
     dk.starts(spikes.words, start)
     if start[-1] > CROSSOVER * len(spikes.words) * (n + dk.PAD):
         return spikes
-    return _Lists.of(spikes.words, n, start)
+    return Lists.of(spikes.words, n, start)
 
 
 def _chunks(x: Tensor, n: int) -> list[tuple[int, int]]:
@@ -309,15 +332,15 @@ def _dense(x: Any, begin: int, end: int) -> Tensor:
 
 def _product(x: Tensor, delta: Tensor, fan_in: int) -> Tensor:
     """delta^T x, in chunks of steps."""
-    total = None
+    found = None
     for begin, end in _chunks(x, delta.shape[2]):
         given, part = _dense(x, begin, end).view(-1, fan_in), delta[begin:end].view(-1, delta.shape[2])
-        total = part.t() @ given if total is None else total.addmm_(part.t(), given)
-    assert total is not None
-    return total
+        found = part.t() @ given if found is None else found.addmm_(part.t(), given)
+    assert found is not None
+    return found
 
 
-def _slopes(ctx: Any, lists: _Lists | None, v: Tensor, w: A) -> A:
+def _slopes(ctx: Any, lists: Lists | None, v: Tensor, w: A) -> A:
     """The derivative of a surrogate that torch computes, [time, batch, n]; the membrane is made again for it."""
     steps, batch, fan_in, n = ctx.shape
     if lists is not None:
@@ -330,7 +353,7 @@ def _slopes(ctx: Any, lists: _Lists | None, v: Tensor, w: A) -> A:
 
         def job(first: int, last: int) -> None:
             dk.forward(
-                first, last, parts, False, nothing, lists.start, lists.index, w, ctx.p, i, m, words, v.numpy(), nothing,
+                first, last, parts, False, lists.start, lists.index, w, ctx.p, i, m, words, v.numpy(), nothing,
                 np.empty((fan_in + 1, WIDE), w.dtype), np.zeros(dk.WORK, w.dtype), ctx.rule.reset == "subtract",
                 ctx.plain, True, False,
             )  # fmt: skip

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuro.jit import kernel, piece
-from neuro.nn.bits import lowest, ones
+from neuro.jit import disjoint, kernel, lowest, ones, piece, wide
 
 A = NDArray[Any]
 N = Any  # np.uint64: an index that cannot be negative costs no test, and int64 times uint64 would be a float
@@ -48,7 +47,7 @@ def starts(words: A, start: A) -> None:
         start[r] = total
         found = np.int64(0)
         for w in range(words.shape[1]):
-            found += ones(words[r, w])
+            found += np.int64(ones(words[r, w]))
         total += (found + np.int64(PAD - 1)) // np.int64(PAD) * np.int64(PAD)
     start[words.shape[0]] = total
 
@@ -61,7 +60,7 @@ def lists(first: int, last: int, words: A, start: A, nobody: int, index: A) -> N
         for w in range(words.shape[1]):
             word = words[r, w]
             while word:
-                index[at] = np.int64(64) * w + lowest(word)
+                index[at] = np.int64(64) * w + np.int64(lowest(word))
                 at += 1
                 word &= word - ONE
         while at < start[r + 1]:
@@ -110,11 +109,12 @@ def columns(
 
 
 @piece
-def _gather(index: A, begin: N, end: N, table: A, work: A) -> None:
-    """work[X] += the rows of a table that a padded list names."""
+def _gather(index: A, begin: N, end: N, table: A, base: N, work: A) -> None:
+    """work[X] += the rows of a table that a padded list names, counted from row ``base``."""
     e = begin
     while e < end:
-        a, b, c, d = U(index[e]), U(index[e + ONE]), U(index[e + TWO]), U(index[e + THREE])
+        a, b = base + U(index[e]), base + U(index[e + ONE])
+        c, d = base + U(index[e + TWO]), base + U(index[e + THREE])
         for j in range(WIDE):
             work[X + j] += (table[a, j] + table[b, j]) + (table[c, j] + table[d, j])
         e += FOUR
@@ -194,16 +194,17 @@ def _begin(p: A, i: A, m: A, b: N, o: N, width: N, work: A) -> None:
         work[M + j] = m[b, o + j]
 
 
-@kernel
+@disjoint
 def forward(
-    first: int, last: int, parts: int, given: bool, x: A, start: A, index: A, weight: A, p: A, i: A, m: A, words: A,
-    v: A, i_out: A, table: A, work: A, subtract: bool, plain: bool, keep_v: bool, keep_i: bool,
+    first: int, last: int, parts: int, given: bool, start: A, index: A, weight: A, p: A, i: A, m: A, words: A, v: A,
+    i_out: A, table: A, work: A, subtract: bool, plain: bool, keep_v: bool, keep_i: bool,
 ) -> None:
     """Tasks first..last - 1 of blocks * parts: words [time, batch, blocks]; where kept v (before the reset), i.
 
-    The currents are x [time, batch, n] where given (v may lie over it), else sums over the lists. p: the coefficients
+    The currents lie in v [time, batch, n] where given, else they are sums over the lists. p: the coefficients
     [8, blocks * WIDE]. State i and m (after the reset): [batch, n], read and left behind.
     """
+    wide()
     steps, batch, n = U(words.shape[0]), U(words.shape[1]), U(m.shape[1])
     packed = U(m.shape[1])
     for task in range(U(first), U(last)):
@@ -220,14 +221,14 @@ def forward(
             _begin(p, i, m, b, o, width, work)
             for t in range(steps):
                 if given:
-                    _read(x, t, b, o, width, work, X)
+                    _read(v, t, b, o, width, work, X)
                     for j in range(WIDE):
                         work[X + j] += work[BIAS + j]
                 else:
                     for j in range(WIDE):
                         work[X + j] = work[BIAS + j]
                     r = t * batch + b
-                    _gather(index, U(start[r]), U(start[r + ONE]), table, work)
+                    _gather(index, U(start[r]), U(start[r + ONE]), table, ZERO, work)
                 _integrate(work, plain)
                 if keep_v:
                     _write(work, M, v, t, b, o, width)
@@ -301,7 +302,7 @@ def _learn(work: A, subtract: bool, spiking: bool, c_uh: float) -> None:
                 work[D_THETA + j] -= dv if u > work[THETA + j] else work.dtype.type(0)
 
 
-@kernel
+@disjoint
 def backward(
     first: int, last: int, parts: int, bounds: A, start: A, index: A, col: A, when: A, weight: A, p: A, i_0: A,
     m_0: A, v: A, i_seq: A, h: A, g: A, delta: A, d_weight: A, d_p: A, table: A, rows: A, currents: A, tile: A,
@@ -317,12 +318,13 @@ def backward(
     (where learn) and the bias. Room: table [in + 1, WIDE], rows [most rows of a group + 1, WIDE], currents (the same
     where keep_i), tile, work.
     """
+    wide()
     steps, n = U(time), U(g.shape[2])
     many = ONE if g.shape[0] > 1 else ZERO
     groups, inputs = U(bounds.size - 1), U(d_weight.shape[2])
     by_lists = col.shape[0] > 0
     last_row = U(rows.shape[0] - 1)
-    wide = U(rows.shape[1])  # WIDE, but unknown to the compiler, which would unroll copies of known length into scalars
+    unknown = U(rows.shape[1])  # WIDE, but unknown to the compiler, which unrolls copies of known length into scalars
     zero = work.dtype.type(0)
     c_k = work.dtype.type(1) if subtract else zero
     c_uh = zero if subtract else -attached
@@ -363,18 +365,18 @@ def backward(
                         for j in range(WIDE):
                             work[X + j] = work[BIAS + j]
                         r = U(t) * U(g.shape[1]) + U(b)
-                        _gather(index, U(start[r]), U(start[r + ONE]), table, work)
+                        _gather(index, U(start[r]), U(start[r + ONE]), table, ZERO, work)
                         _integrate(work, plain)
-                        for j in range(wide):
+                        for j in range(unknown):
                             rows[base + t, j] = work[M + j]
                         if keep_i:
-                            for j in range(wide):
+                            for j in range(unknown):
                                 currents[base + t, j] = work[SYN + j]
                         _reset(work, subtract)
                 else:
                     for t in range(steps):
                         _read(v, t, b, o, width, work, M)
-                        for j in range(wide):
+                        for j in range(unknown):
                             rows[base + t, j] = work[M + j]
                         if keep_i:
                             for j in range(width):
@@ -390,9 +392,9 @@ def backward(
                         for k in range(min(TILE, now + ONE)):
                             _read(g, (now - U(k)) * many, b, o, width, tile, U(k) * WIDE)
                     at = U(back) % TILE * WIDE
-                    for j in range(wide):
+                    for j in range(unknown):
                         work[G + j] = tile[at + j]
-                    for j in range(wide):
+                    for j in range(unknown):
                         work[M + j] = rows[row, j]
                     if kind == PRECOMPUTED:
                         _read(h, now, b, o, width, work, H)
@@ -406,7 +408,7 @@ def backward(
                                 after = u - work[THETA + j] if subtract else work[V_RESET + j]
                                 work[M_0 + j] = after if u > work[THETA + j] else u
                             if keep_i:
-                                for j in range(wide):
+                                for j in range(unknown):
                                     work[I_0 + j] = currents[row - ONE, j]
                         else:
                             for j in range(width):
@@ -415,7 +417,7 @@ def backward(
                         _learn(work, subtract, kind != SILENT, c_uh)
                     for j in range(WIDE):
                         work[D_BIAS + j] += work[X + j]
-                    for j in range(wide):
+                    for j in range(unknown):
                         rows[row, j] = work[X + j]
                     if store:
                         _write(work, X, delta, now, b, o, width)
@@ -426,8 +428,8 @@ def backward(
                         for j in range(WIDE):
                             work[X + j] = 0
                         e = col[group, U(k0) + k]
-                        _gather(when, U(e), U(col[group, U(k0) + U(k) + ONE]), rows, work)
-                        for j in range(wide):
+                        _gather(when, U(e), U(col[group, U(k0) + U(k) + ONE]), rows, ZERO, work)
+                        for j in range(unknown):
                             tile[U(k) * WIDE + j] = work[X + j]
                     for j in range(width):
                         for k in range(size):

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from neuro.nn import bits, kernels
+from neuro.nn import kernels
 from neuro.nn.joined import Carry
 from neuro.nn.neurons import State
 from neuro.nn.spikes import Spikes
@@ -62,7 +62,6 @@ def run(
     gain_syn: Tensor,
     gain: Tensor,
     drive: Tensor,
-    weight: Tensor | None = None,
     carry: Carry | None = None,
     membrane: bool = True,
 ) -> tuple[Tensor, Tensor | None]:
@@ -72,9 +71,8 @@ def run(
         current: float[time, batch, *shape]; with ``rule.grid`` in weight integers.
         alpha..drive: coefficients of `neurons.NeuronParams`, scalars or of ``shape``. Gradients flow to
             alpha, beta and v_threshold; the others are constants here.
-        weight: [n, n], target by source; adds W s[t-1] to the current. Needs shape (n,).
         carry: holds the state to start from, `neurons.State` of [batch, *shape] (None: rest), and gets the one at the
-            end, with v after the reset. On a grid both are in its integers. Not with ``weight``.
+            end, with v after the reset. On a grid both are in its integers.
         membrane: whether v is wanted.
 
     Returns:
@@ -87,9 +85,8 @@ def run(
     given = (alpha, beta, v_threshold, v_reset, gain_syn, gain, drive)
     coefficients = [c.to(current.dtype).expand(shape).reshape(-1) for c in given]
     graph = torch.is_grad_enabled() and any(c.requires_grad for c in (current, *coefficients[:3]))
-    graph = graph or (weight is not None and weight.requires_grad and torch.is_grad_enabled())
     call = _Call(rule, carry, membrane or not rule.spiking, graph)
-    found = _Scan.apply(current, weight, *coefficients, call)  # type: ignore[no-untyped-call]
+    found = _Scan.apply(current, *coefficients, call)  # type: ignore[no-untyped-call]
     spikes, v = found if isinstance(found, tuple) else (found, None)
     return (spikes, v) if rule.spiking else (v, v)
 
@@ -151,7 +148,6 @@ class _Scan(torch.autograd.Function):
     def forward(
         ctx: Any,
         x: Tensor,
-        weight: Tensor | None,
         alpha: Tensor,
         beta: Tensor,
         theta: Tensor,
@@ -162,8 +158,8 @@ class _Scan(torch.autograd.Function):
         call: _Call,
     ) -> Any:
         rule = call.rule
-        learn_alpha = bool(ctx.needs_input_grad[2]) and call.graph
-        ctx.learn = any(ctx.needs_input_grad[2:5])
+        learn_alpha = bool(ctx.needs_input_grad[1]) and call.graph
+        ctx.learn = any(ctx.needs_input_grad[1:4])
         steps_, batch, n = x.shape[0], x.shape[1], math.prod(x.shape[2:])
         flat = x.detach().contiguous().view(steps_, batch, n)
         keep_v = call.membrane or call.graph
@@ -182,39 +178,26 @@ class _Scan(torch.autograd.Function):
         scalars = (rule.reset == "subtract", keep_v, learn_alpha, *grid)
         state = _state(call, x, p["alpha"].dtype)
         start = [torch.from_numpy(part * grid[1]).to(x.dtype) for part in state] if ctx.learn else []
-
-        def steps(begin: int, end: int, current: Tensor) -> None:
-            kernels.over_rows(
-                kernels.forward, torch.get_num_threads(), batch, (end - begin) * batch * n,
-                begin, end, current.numpy(), *state, *outputs, *(p[n] for n in names), *scalars,
-            )  # fmt: skip
-
-        if weight is None:
-            steps(0, steps_, flat)
-        else:
-            current, w_t, fired = flat.clone(), weight.detach().t(), flat.new_empty((batch, n))
-            for t in range(steps_):
-                if t > 0:
-                    bits.unpack(words[t - 1], fired.numpy())
-                    current[t].addmm_(fired, w_t)
-                steps(t, t + 1, current)
+        kernels.over_rows(
+            kernels.forward, torch.get_num_threads(), batch, steps_ * batch * n,
+            0, steps_, flat.numpy(), *state, *outputs, *(p[n] for n in names), *scalars,
+        )  # fmt: skip
         if learn_alpha and rule.grid is not None:
             i_seq.mul_(rule.grid.unit / rule.grid.fraction)
         if call.carry is not None:
             call.carry.value = State(*(torch.from_numpy(part).view(batch, *x.shape[2:]) for part in state))
-        ctx.rule, ctx.recurrent, ctx.words, ctx.shape = rule, weight is not None, words, x.shape
+        ctx.rule, ctx.words, ctx.shape = rule, words, x.shape
         ctx.set_materialize_grads(False)
-        saved = weight if weight is not None else x.new_empty((0, 0))
         v_out = v.view(x.shape) if keep_v else None
         kept = v_out if call.membrane else v  # torch tells an output that is saved from a mere array
-        ctx.save_for_backward(kept, i_seq, saved, alpha, beta, theta, v_reset, gain_syn, gain, *start)
+        ctx.save_for_backward(kept, i_seq, alpha, beta, theta, v_reset, gain_syn, gain, *start)
         s = Spikes(words.reshape(steps_ * batch, -1), tuple(x.shape), x.dtype) if rule.spiking else None
         return (s, v_out) if call.membrane else s
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         g, g_u = (*grads, None)[:2]
-        kept, i_seq, weight, alpha, beta, theta, v_reset, gain_syn, gain, *start = ctx.saved_tensors
+        kept, i_seq, alpha, beta, theta, v_reset, gain_syn, gain, *start = ctx.saved_tensors
         words = ctx.words
         shape, v = (*words.shape[:2], -1), kept.reshape(*words.shape[:2], len(alpha))
         rule: Rule = ctx.rule
@@ -237,8 +220,6 @@ class _Scan(torch.autograd.Function):
         dx = torch.empty_like(v)
         if g is not None:
             g = g.reshape(shape)
-        if ctx.recurrent:  # what comes back through W is added to it
-            g = torch.zeros_like(v) if g is None else g.clone(memory_format=torch.contiguous_format)
         has_g = g is not None
         g = torch.zeros_like(v[:1]) if g is None else g.contiguous()
         i_seq = i_seq if i_seq.numel() else (v if ctx.learn else empty)  # unused unless alpha is learnt
@@ -252,26 +233,10 @@ class _Scan(torch.autograd.Function):
         head = (kind, one * steepness)
         c_s, c_uh = one * (0 if subtract else 1), one * (0 if subtract else -attached)
         tail = (c_s, c_h.contiguous().numpy(), c_uh, subtract, has_g, g_u is not None, ctx.learn)
-
-        def steps(begin: int, end: int) -> None:
-            size = (end - begin) * v[0].numel()
-            kernels.over_rows(
-                kernels.backward, torch.get_num_threads(), v.shape[1], size,
-                begin, end, *head, *first, words, *then, *tail,
-            )  # fmt: skip
-
-        if not ctx.recurrent:
-            steps(0, len(v))
-        else:
-            for t in range(len(v) - 1, -1, -1):
-                if t + 1 < len(v):
-                    g[t].addmm_(dx[t + 1], weight)
-                steps(t, t + 1)
-        d_weight = None
-        if ctx.recurrent and ctx.needs_input_grad[1]:
-            s = torch.empty_like(v)
-            bits.unpack(words.reshape(-1, words.shape[2]), s.view(-1, n).numpy())
-            d_weight = dx[1:].reshape(-1, n).t() @ s[:-1].reshape(-1, n)
+        kernels.over_rows(
+            kernels.backward, torch.get_num_threads(), v.shape[1], v.numel(),
+            0, len(v), *head, *first, words, *then, *tail,
+        )  # fmt: skip
         wanted = [d.sum(0) if need else None for d, need in
-                  zip((d_alpha, d_beta, d_theta), ctx.needs_input_grad[2:5], strict=True)]  # fmt: skip
-        return dx.view(ctx.shape), d_weight, *wanted, *[None] * 5
+                  zip((d_alpha, d_beta, d_theta), ctx.needs_input_grad[1:4], strict=True)]  # fmt: skip
+        return dx.view(ctx.shape), *wanted, *[None] * 5

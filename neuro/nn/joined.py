@@ -48,6 +48,21 @@ def joins(synapses: type[nn.Module], neurons: type[nn.Module]) -> Callable[[Join
     return register
 
 
+Series = Callable[[tuple[Chain, ...], Tensor], tuple[Tensor, int] | None]
+SERIES: dict[Join, Series] = {}
+
+
+def in_series(join: Join) -> Callable[[Series], Series]:
+    """Decorator: run(chains, x), for chains that all have this join, each the only one that the next listens to. From
+    rest; returns (what the last one that it ran sends, how many ran), or None to decline."""
+
+    def register(run: Series) -> Series:
+        SERIES[join] = run
+        return run
+
+    return register
+
+
 def find(chain: Chain) -> Join | None:
     """The join for the types of a chain."""
     kinds = type(chain.neurons).__mro__

@@ -16,9 +16,9 @@ from torch.utils._pytree import tree_map_only
 from neuro import ir
 from neuro.errors import NetworkError
 from neuro.ir import READOUTS, Edge, Shape
-from neuro.nn import bits, plain
+from neuro.nn import plain
 from neuro.nn.delay import DelayedLinear
-from neuro.nn.joined import Carry, Chain, Join, find
+from neuro.nn.joined import SERIES, Carry, Chain, Join, find
 from neuro.nn.layers import Population, Recurrent, Temporal
 from neuro.nn.spikes import Spikes
 from neuro.nn.stateless import NORMS, Dropout
@@ -46,6 +46,7 @@ class _Stage:
     chain: Chain | None
     spiking: tuple[str, ...]
     done: tuple[str, ...]
+    follows: bool = False  # a chain with the same join as the one before, and the only one that listens to that
 
 
 class SpikingNetwork(nn.Module):
@@ -139,9 +140,14 @@ class SpikingNetwork(nn.Module):
             raise NetworkError(f"input must be [time, batch, *{self.input_shape}], got {tuple(x.shape)}")
         outputs: dict[str, Tensor] = {INPUT: self._received(x)}
         membranes: dict[str, Tensor] = {}  # of the spiking layers whose v the output reads
-        for stage in self._planned():
+        ran = 0
+        for k, stage in enumerate(self._planned()):
             names = stage.names
-            if stage.loop:
+            if ran == 0 and record is None and carry is None:
+                ran = self._in_series(k, outputs)
+            if ran:
+                ran -= 1
+            elif stage.loop:
                 self._stepped(names, outputs, membranes, carry)
             elif stage.join is None or not self._joined(stage, outputs, carry):
                 for name in names:
@@ -159,9 +165,9 @@ class SpikingNetwork(nn.Module):
         if isinstance(x, Spikes):
             return x if x.dtype == dtype else Spikes(x.words, tuple(x.shape), dtype)
         if x.dtype in (torch.uint8, torch.bool) and x.device.type == "cpu":
-            flat = x.contiguous().view(torch.uint8).numpy().reshape(-1)
-            if bits.binary(flat):
-                return Spikes.pack(x, dtype)
+            packed = Spikes.pack_binary(x, dtype)
+            if packed is not None:
+                return packed
         return x.to(dtype) if parameter is not None or not x.is_floating_point() else x
 
     def _planned(self) -> tuple[_Stage, ...]:
@@ -184,7 +190,9 @@ class SpikingNetwork(nn.Module):
             join, chain, names = (None, None, group) if loop else chains.get(group[0], (None, None, group))
             firing = tuple(n for n in names if n in self.names and spikes(self.layer(n)))
             done = tuple(n for n, by in last_use.items() if by in names)
-            stages.append(_Stage(names, loop, join, chain, firing, done))
+            follows = bool(stages) and join is not None and stages[-1].join is join
+            follows = follows and self._alone.get(names[0]) == stages[-1].names[-1]
+            stages.append(_Stage(names, loop, join, chain, firing, done, follows))
         return tuple(stages)
 
     def _chains(self) -> Iterator[tuple[Join, Chain, tuple[str, ...]]]:
@@ -217,6 +225,22 @@ class SpikingNetwork(nn.Module):
         if y is not None:
             outputs[stage.names[-1]] = y
         return y is not None
+
+    def _in_series(self, k: int, outputs: dict[str, Tensor]) -> int:
+        """Runs stage k and those that follow it as one where there is a way to; how many it ran."""
+        first, *others = self._planned()[k:]
+        run = SERIES.get(first.join) if first.join else None
+        if run is None:
+            return 0
+        x = [outputs[s] for s in self.sources(first.names[0])]
+        if any(map(plain.wanted, x)):
+            return 0
+        stages = [first, *itertools.takewhile(lambda stage: stage.follows, others)]
+        found = run(tuple(stage.chain for stage in stages if stage.chain), _total(x))
+        if found is None:
+            return 0
+        outputs[stages[found[1] - 1].names[-1]] = found[0]
+        return found[1]
 
     def scores(self, trace: Tensor) -> Tensor:
         """[time, batch, ...] as `forward` returns it -> one score per channel, [batch, n]."""

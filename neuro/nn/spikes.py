@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils import _pytree
 
 from neuro.errors import NetworkError
-from neuro.nn import bits
+from neuro.nn import bits, kernels
 
 Words = NDArray[np.uint64]
 aten: Any = torch.ops.aten
@@ -63,6 +63,20 @@ class Spikes(Tensor):
         words = np.empty((flat.shape[0], -(-flat.shape[1] // 64)), np.uint64)
         bits.pack(flat, words)
         return Spikes(words, tuple(dense.shape), dense.dtype if dtype is None else dtype)
+
+    @staticmethod
+    def pack_binary(dense: Tensor, dtype: torch.dtype | None = None) -> Spikes | None:
+        """`pack` where ``dense`` has no values but 0 and 1, else None. bool, uint8 or floats."""
+        if dense.dtype not in (torch.bool, torch.uint8):
+            flat = dense.detach().contiguous().numpy().reshape(-1)
+            return Spikes.pack(dense, dtype) if bits.binary(flat) else None
+        flat = dense.contiguous().view(torch.uint8).numpy().reshape(-1)
+        rows = dense.shape[0] * dense.shape[1]
+        n = flat.size // rows if rows else 0
+        words, other = np.empty((rows, -(-n // 64)), np.uint64), np.zeros(1, np.uint8)
+        threads = torch.get_num_threads()
+        kernels.over_rows(bits.pack_bytes, threads, rows, flat.size // 8, flat, n, words, other)
+        return None if other[0] else Spikes(words, tuple(dense.shape), dtype or dense.dtype)
 
     def dense(self) -> Tensor:
         """The same as an ordinary tensor, without history."""

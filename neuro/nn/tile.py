@@ -8,6 +8,7 @@ two registers elsewhere.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ A = NDArray[Any]
 numba_core: Any = core  # numba's own types know neither code generation nor intrinsics
 cgutils, signature = numba_core.cgutils, numba_core.typing.signature
 ROWS = 4  # with VECTORS = 2: eight sums at once hide the latency of two fused multiply-adds per cycle
+TALL = 8  # where there are many rows: fewer reads of w for a product
 VECTORS = 2
 BYTES = 64  # of a vector
 
@@ -35,6 +37,14 @@ def tile(c: A, d: A, w: A, row: int, column: int) -> None:
     All float32 or all float64, in C order, and large enough: nothing is checked.
     """
     rows, columns = slice(row, row + ROWS), slice(column, column + w.shape[1])
+    for k in range(w.shape[0]):
+        c[rows, columns] += d[rows, k, None] * w[k]
+
+
+def tall(c: A, d: A, w: A, row: int, column: int) -> None:
+    """`tile` with `TALL` rows that overwrites: c[row:row + TALL, ...] = d[row:row + TALL] @ w."""
+    rows, columns = slice(row, row + TALL), slice(column, column + w.shape[1])
+    c[rows, columns] = 0
     for k in range(w.shape[0]):
         c[rows, columns] += d[rows, k, None] * w[k]
 
@@ -57,14 +67,26 @@ def _compiled(c: A, d: A, w: A, row: int, column: int) -> Any:
     return run
 
 
+@overload(tall, strict=False)
+def _compiled_tall(c: A, d: A, w: A, row: int, column: int) -> Any:
+    def run(c: A, d: A, w: A, row: int, column: int) -> None:
+        _tall(c, d, w, np.int64(row), np.int64(column))
+
+    return run
+
+
 def _typed(typing: Any, c: Any, d: Any, w: Any, row: Any, column: Any) -> Any:
     fits = all(isinstance(a, types.Array) and a.ndim == 2 and a.layout == "C" and a.dtype == c.dtype for a in (c, d, w))
     if not fits or c.dtype not in (types.float32, types.float64):
         raise TypeError(f"tile takes matrices of floats in C order, got {c}, {d}, {w}")
-    return signature(types.void, c, d, w, row, column), _generate
+    return signature(types.void, c, d, w, row, column), partial(_generate, ROWS, True)
 
 
-def _generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+def _typed_tall(typing: Any, c: Any, d: Any, w: Any, row: Any, column: Any) -> Any:
+    return _typed(typing, c, d, w, row, column)[0], partial(_generate, TALL, False)
+
+
+def _generate(height: int, adds: bool, context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
     arrays = [context.make_array(t)(context, builder, a) for t, a in zip(sig.args[:3], arguments[:3], strict=True)]
     row, column = arguments[3:]
     number = sig.args[0].dtype
@@ -87,12 +109,12 @@ def _generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
         steps = [builder.gep(first, [integer(v * width)]) for v in range(VECTORS)]
         return [builder.bitcast(p, vector.as_pointer()) for p in steps]
 
-    rows = [builder.add(row, integer(r)) for r in range(ROWS)]
+    rows = [builder.add(row, integer(r)) for r in range(height)]
     places = [vectors(c, c_wide, r, column) for r in rows]
     sums = [[cgutils.alloca_once(builder, vector) for _ in range(VECTORS)] for _ in rows]
     for kept, given in zip(sums, places, strict=True):
         for s, p in zip(kept, given, strict=True):
-            builder.store(builder.load(p, align=align), s)
+            builder.store(builder.load(p, align=align) if adds else ir.Constant(vector, None), s)
     with cgutils.for_range(builder, inner) as loop:
         right = [builder.load(p, align=align) for p in vectors(w, w_wide, loop.index, integer(0))]
         for r, kept in zip(rows, sums, strict=True):
@@ -110,3 +132,4 @@ def _generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
 
 
 _tile: Any = intrinsic(_typed)
+_tall: Any = intrinsic(_typed_tall)

@@ -1,9 +1,10 @@
 """Benchmark: how the cost of a training step grows with neurons, steps, rate and batch.
 
-    python tests/bench/bench_curves.py [--only neurons|steps|rate|batch] [--json OUT]
+    python tests/bench/bench_curves.py [--only neurons|steps|rate|batch|delays] [--json OUT]
 
 One Linear and LIF as a hidden layer (see bench_linear_lif.py), one quantity at a time; ours, SpikingJelly, Spyx and the
-dense matrix products alone, in turns. For the curve over delays see bench_delays.py.
+dense matrix products alone, in turns. Over the longest delay: the layer of bench_delays.py, ours, dcls (whose kernels
+interpolate as ours, so they must compute the same) and one matrix product per step of delay.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
-from training_rows import ROOT, measure, merge, say  # noqa: E402
+import bench_delays  # noqa: E402
+from training_rows import ROOT, machine, measure, merge, say  # noqa: E402
 
 BASE = {"task": "linear_lif", "n": 512, "steps": 100, "batch": 16, "rate": 0.05, "input_gradient": True}
 AXES = {
@@ -23,11 +25,12 @@ AXES = {
     "rate": ("rate", (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)),
     "batch": ("batch", (1, 4, 16, 64)),
 }
+DELAYS = (5, 10, 25, 50, 100)  # steps between the shortest and the longest, that one included
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", choices=("", *AXES), help="one curve")
+    parser.add_argument("--only", default="", choices=("", *AXES, "delays"), help="one curve")
     parser.add_argument("--quick", action="store_true", help="three rounds")
     parser.add_argument("--json", type=Path, default=ROOT / "docs" / "results" / "bench_curves.json")
     arguments = parser.parse_args()
@@ -39,6 +42,13 @@ def main():
             row = measure(BASE | {key: value}, peers=peers, count=count, check=False, loop=False)
             say(f"{axis} {value}", row)
             merge(arguments.json, {f"{axis} {value}": row | {"axis": axis, "value": value}}, limits=False)
+    for value in DELAYS if arguments.only in ("", "delays") else ():
+        what = bench_delays.ROWS["3 %"] | {"delays": value}
+        row = bench_delays.measure(what, 3 if arguments.quick else 5, False, ("dcls_v1",)) | {"machine": machine(2)}
+        assert not row["unequal"], row["differences"]
+        others = ", ".join(f"{name} {r['ratio']:.1f}x" for name, r in row["ratios"].items())
+        print(f"delays {value}: ours {row['frameworks']['neuro']['median_s'] * 1e3:.1f} ms, {others}", flush=True)
+        merge(arguments.json, {f"delays {value}": row | {"axis": "delays", "value": value}}, limits=False)
     return 0
 
 

@@ -41,8 +41,8 @@ def job(name, arguments):
     return Job(name, SCRIPT, TORCH_PEERS if name in PEERS else OURS, dict(arguments) | {"framework": name})
 
 
-def measure(arguments, count, with_memory):
-    names = ("neuro", *PEERS, "torch")
+def measure(arguments, count, with_memory, peers=PEERS):
+    names = ("neuro", *peers, "torch")
     times, left_out = rounds([job(n, arguments) for n in names], count=count, warm=1, threads=2)
     if "neuro" not in times:
         raise PeerFailed(left_out["neuro"])

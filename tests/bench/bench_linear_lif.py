@@ -18,6 +18,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
 from training_rows import OLDER, PEERS, ROOT, measure, merge, say  # noqa: E402
 
+STEPS_IN_A_TURN = 4  # of rows whose step is short: see `training_rows.measure`
 SIZES = {"n 256, T 500": (256, 500), "n 1024, T 200": (1024, 200), "n 4096, T 100": (4096, 100)}
 KINDS = {
     "spikes, as a hidden layer": {"rate": 0.05, "input_gradient": True},
@@ -35,7 +36,8 @@ def run(arguments, quick=False):
     """One row; rounds such that it takes about a minute, SpikingJelly's older release where it does not take it all."""
     big = arguments["n"] >= 4096
     peers = PEERS if arguments["n"] <= 256 else [name for name in PEERS if name != OLDER]
-    return measure(arguments, peers=peers, count=3 if quick else 5 if big else 9, warm=1 if quick or big else 2)
+    turns, warm = 3 if quick else 5 if big else 9, 1 if quick or big else 2
+    return measure(arguments, peers=peers, count=turns, warm=warm, repeat=1 if big else STEPS_IN_A_TURN)
 
 
 def main():

@@ -15,11 +15,17 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent)]
 
+from bench_linear_lif import STEPS_IN_A_TURN  # noqa: E402
 from training_rows import ROOT, measure, merge, say  # noqa: E402
 
 ROWS = {
     "700-256-256-20, 3 %": {"task": "net", "steps": 100, "batch": 128, "rate": 0.03, "input_gradient": False},
 }
+
+
+def run(what, count=9):
+    """One row."""
+    return measure(what, count=count, repeat=STEPS_IN_A_TURN)
 
 
 def main():
@@ -29,7 +35,7 @@ def main():
     arguments = parser.parse_args()
     unequal = False
     for name, what in ROWS.items():
-        row = measure(what, count=3 if arguments.quick else 9)
+        row = run(what, 3 if arguments.quick else 9)
         say(name, row)
         merge(arguments.json, {name: row})
         unequal |= bool(row["unequal"])

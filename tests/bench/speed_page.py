@@ -21,6 +21,8 @@ NAMES = {
     "snntorch": "snnTorch",
     "norse": "Norse",
     "torch_loop": "a plain torch loop",
+    "dcls_v1": "dcls",
+    "torch": "a product per step of delay",
     "floor": "the dense products alone",
 }
 # Okabe and Ito's colours, told apart with every kind of colour vision; each line has a mark of its own too
@@ -33,17 +35,20 @@ COLOURS = {
     "snntorch": "#E69F00",
     "norse": "#000000",
     "torch_loop": "#B0B0B0",
+    "dcls_v1": "#D55E00",
+    "torch": "#B0B0B0",
     "floor": "#707070",
 }
-MARKS = {"neuro": "o", "spikingjelly": "s", "spyx": "^", "spyx_hoisted": "v", "floor": ""}
-BARS = [n for n in NAMES if n not in ("neuro", "floor", "torch_loop")]
+MARKS = {"neuro": "o", "spikingjelly": "s", "spyx": "^", "spyx_hoisted": "v", "dcls_v1": "D", "torch": "x", "floor": ""}
+BARS = [n for n in NAMES if n not in ("neuro", "floor", "torch_loop", "dcls_v1", "torch")]
 INTRO = """# Speed of training
 
 Written by `tests/bench/speed_page.py` from `docs/results`; measured by `tests/proofs/speed_training.py` and the benches
 in `tests/bench`, whose first lines say what each does. `make peers` sets the others up, `make bench` measures.
 
-Everything runs side by side in one run: each framework in a process of its own, with the same threads, in turns; a
-ratio is the median over the turns of the ratio within a turn, in brackets the middle 95 % of that median (bootstrap).
+Everything runs side by side in one run: each framework in a process of its own, with the same threads, in turns of one
+step, or, where steps are short, of four that follow each other as in training; a ratio is the median over the turns of
+the ratio within a turn, in brackets the middle 95 % of that median (bootstrap).
 Every framework gets the same weights and the same input, is checked against a plain torch loop with its own conventions
 (loss and all gradients), and is used with care: one matrix product over all steps, then the neurons over time, whole
 time in one call where there is such a thing. Spyx is there twice: as its documentation has it, and rewritten by hand
@@ -173,6 +178,7 @@ AXES = {
     "steps": "time steps T",
     "rate": "share of channels that spike in a step",
     "batch": "samples in a batch",
+    "delays": "steps of delay, 700 to 256",
 }
 
 
@@ -181,7 +187,7 @@ def curves_picture(rows, path):
     import matplotlib.pyplot as plt
     from matplotlib.ticker import NullFormatter, NullLocator
 
-    figure, panels = plt.subplots(1, len(AXES), figsize=(10.6, 3.0), layout="constrained")
+    figure, panels = plt.subplots(1, len(AXES), figsize=(12.6, 3.0), layout="constrained")
     for axes, (axis, label) in zip(panels, AXES.items(), strict=True):
         own = sorted((r for r in rows.values() if r["axis"] == axis), key=lambda r: r["value"])
         for name, mark in MARKS.items():
@@ -190,6 +196,9 @@ def curves_picture(rows, path):
             if points:
                 x, y = zip(*points, strict=True)
                 axes.plot(x, y, label=NAMES[name], ls=(0, (2, 2)) if name == "floor" else "-", **style)
+        if not own:
+            axes.set_visible(False)
+            continue
         axes.set_xscale("log")
         axes.set_yscale("log")
         values = sorted(r["value"] for r in own)
@@ -204,8 +213,8 @@ def curves_picture(rows, path):
         axes.grid(color="#e6e6e6", lw=0.6)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].set_ylabel("a training step, ms", fontsize=8)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize=7, frameon=False, ncols=5, loc="outside upper center")
+    found = {label: handle for p in panels for handle, label in zip(*p.get_legend_handles_labels(), strict=True)}
+    figure.legend([*found.values()], [*found], fontsize=7, frameon=False, ncols=6, loc="outside upper center")
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -244,10 +253,11 @@ def page(training, curves):
         lines += [
             "## Cost against size",
             "",
-            "![Milliseconds of a training step against neurons, steps, rate and batch](pictures/speed_curves.png)",
+            "![Milliseconds of a step against neurons, steps, rate, batch and delays](pictures/speed_curves.png)",
             "",
             "One Linear and LIF as a hidden layer; what is not on the axis: 512 neurons, 100 steps, 16 samples,",
-            f"5 % of the channels spiking. {where(curves['machine'])}.",
+            "5 % of the channels spiking. Over delays: a layer with a learnt delay per synapse, 700 to 256 neurons,",
+            f"100 steps, 32 samples, 3 % input (bench_delays.py). {where(curves['machine'])}.",
             "",
         ]
     short = training["short"]

@@ -68,17 +68,22 @@ def _oracle(arguments, convention):
     return dict(arguments) | {"framework": "torch_loop", "convention": convention}
 
 
-def measure(arguments, *, peers=PEERS, count=7, warm=2, threads=2, check=True, loop=True):
-    """One row of the table: seconds, ratios, floor, checks, who was left out and why."""
+def measure(arguments, *, peers=PEERS, count=7, warm=2, threads=2, check=True, loop=True, repeat=1):
+    """One row of the table: seconds, ratios, floor, checks, who was left out and why.
+
+    repeat: steps in a turn, the same for all; they follow each other as they do in training, where no processor
+    wakes up for each of them. The seconds are those of one.
+    """
     names = ["neuro", *peers, *(["torch_loop"] if loop else []), "floor"]
     jobs = [job(name, arguments) for name in names]
-    times, left_out = rounds(jobs, count=count, warm=warm, threads=threads, check=check)
+    times, left_out = rounds(jobs, count=count, warm=warm, threads=threads, check=check, repeat=repeat)
     if "neuro" not in times:
         raise PeerFailed(left_out["neuro"])
     ours = times["neuro"]
     row = {
         "what": dict(arguments),
         "machine": machine(threads),
+        "steps_in_a_turn": repeat,
         "ours_s": ours.median,
         "floor_s": times["floor"].median,
         "of_floor": ours.median / times["floor"].median,
