@@ -21,7 +21,8 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy as np
 from llvmlite import ir
-from numba.core import caching, cgutils, types
+from numba.core import caching, cgutils, codegen, compiler, sigutils, types
+from numba.core.runtime import rtsys
 from numba.extending import intrinsic, overload
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -54,6 +55,12 @@ class _Named(caching.CompileResultCacheImpl):
 class _Cache(caching.FunctionCache):
     _impl_class = _Named
 
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Without `target_context.refresh`, which reads in the compiler: finished code needs none of it (0.4 s)."""
+        rtsys.initialize(target_context)  # type: ignore[no-untyped-call]
+        with self._guard_against_spurious_io_errors():  # type: ignore[no-untyped-call]
+            return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+
     def save_overload(self, sig: Any, data: Any) -> None:
         with suppress(OSError):  # a full disk costs the next process a compilation, not this one its result
             super().save_overload(sig, data)  # type: ignore[no-untyped-call]
@@ -63,12 +70,57 @@ class _Cache(caching.FunctionCache):
                     old.unlink(missing_ok=True)
 
 
-def _compiled(function: Function, **options: Any) -> Function:
-    compiled = njit(nogil=True, **options)(function)
-    if compiled is not function:  # NUMBA_DISABLE_JIT hands the function back
-        with suppress(RuntimeError):  # no folder on this machine may be written: compile in every process
-            compiled._cache = _Cache(function)  # type: ignore[no-untyped-call]
+class _Part(codegen.JITCodeLibrary):
+    """A kernel inside other kernels: it is optimised as a whole, and becomes machine code, only in them."""
+
+    def _optimize_final_module(self) -> None:
+        pass
+
+    def _finalize_final_module(self) -> None:
+        self._finalize_dynamic_globals()  # type: ignore[no-untyped-call]
+        self._finalized = True
+
+
+class _Compiler(compiler.Compiler):
+    def define_pipelines(self) -> Any:
+        if self.state.flags.no_compile:
+            self.state.library = _Part(self.state.targetctx.codegen(), self.state.func_id.func_qualname)  # type: ignore[no-untyped-call]
+        return super().define_pipelines()  # type: ignore[no-untyped-call]
+
+
+def _compiled(function: Function, noalias: bool = False, **options: Any) -> Function:
+    options |= {"nogil": True, "no_cfunc_wrapper": True, "pipeline_class": _Compiler}
+    compiled = njit(**options)(function)
+    if compiled is function:  # NUMBA_DISABLE_JIT hands the function back
+        return function
+    with suppress(RuntimeError):  # no folder on this machine may be written: compile in every process
+        compiled._cache = _Cache(function)  # type: ignore[no-untyped-call]
+    part = cache(lambda: _part(function, noalias, options))
+    compiled._compiler._customize_flags = lambda flags: _set(flags, noalias=noalias)
+    compiled.get_call_template = lambda args, kws: part().get_call_template(args, kws)
+    compiled.get_overload = lambda signature: part().get_overload(signature)
     return cast(Function, compiled)
+
+
+def _part(function: Callable[..., Any], noalias: bool, options: dict[str, Any]) -> Any:
+    """The function as kernels call it. Python cannot, so what unpacks Python's arguments, which for a dozen arrays
+    takes longer to compile than most loops (measured), is not made; nor is the code kept, but in its callers."""
+    part = njit(no_cpython_wrapper=True, **options)(function)
+
+    def add_overload(found: Any) -> None:
+        part.overloads[tuple(found.signature.args)] = found
+        part.targetctx.insert_user_function(found.library, found.fndesc, [found.library])
+
+    part.add_overload = add_overload
+    part.get_overload = lambda signature: part.overloads[tuple(sigutils.normalize_signature(signature)[0])].library
+    part._compiler._customize_flags = lambda flags: _set(flags, noalias=noalias, no_compile=True)
+    return part
+
+
+def _set(flags: Any, **values: bool) -> Any:
+    for name, value in values.items():  # numba has no options of these names
+        setattr(flags, name, value)
+    return flags
 
 
 def kernel(function: Function) -> Function:
@@ -84,15 +136,7 @@ def disjoint(function: Function) -> Function:
     """A `kernel` none of whose arrays, of those it writes, shares memory with another of its arguments, which is
     for its callers to see to. The compiler then need not ask before every loop, which cost up to half of the
     time of short ones (measured), and keeps sums in registers."""
-    compiled = _compiled(function, error_model="numpy", _nrt=False)
-    if compiled is not function:
-        compiled._compiler._customize_flags = _no_overlap  # type: ignore[attr-defined]  # numba names no such option
-    return compiled
-
-
-def _no_overlap(flags: Any) -> Any:
-    flags.noalias = True
-    return flags
+    return _compiled(function, error_model="numpy", _nrt=False, noalias=True)
 
 
 def piece(function: Function) -> Function:
@@ -112,8 +156,8 @@ def wide() -> None:
 
 
 def set_bytes(flags: Any, at: Any) -> Any:
-    """In a kernel: bit k is set where byte k of the 64 from flags[at] on, words or bytes, is not 0."""
-    return np.uint64(sum(1 << k for k, byte in enumerate(flags[at:].view(np.uint8)[:64]) if byte))
+    """In a kernel: bit k is set where byte k of the eight words flags[at : at + 8] is not 0."""
+    return np.uint64(sum(1 << k for k, byte in enumerate(flags[at : at + np.uintp(8)].view(np.uint8)) if byte))
 
 
 def ones(word: Any) -> Any:

@@ -172,8 +172,9 @@ def _entered(net: Packed, work: Work, out: Out, slot: Integer, at: Any, count: I
     work.counted[0, slot] = count
     out.injected[row] = count
     for e in range(at, at + count):
-        if net.relay[work.history[e]] >= 0:
-            _book_relay(net, out, work.history[e], row)
+        unit = np.int64(work.history[e])
+        if net.relay[unit] >= 0:
+            _book_relay(net, out, unit, row)
 
 
 @kernel

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuro.jit import routine
+from neuro.jit import kernel
 
 A = NDArray[Any]
 BLOCK = 1024  # neurons at a time: parameters and state of a block stay in the first-level cache
@@ -55,7 +55,7 @@ def over_rows(function: Callable[..., None], threads: int, batch: int, size: int
 # Rows of one step are taken as slices: an index that cannot be negative lets the compiler use vectors.
 
 
-@routine
+@kernel
 def _integrate(
     x: A, i: A, m: A, alpha: A, gain_syn: A, beta: A, gain: A, drive: A,
 ) -> None:
@@ -64,7 +64,7 @@ def _integrate(
         m[j] = beta[j] * m[j] + gain[j] * i[j] + drive[j]
 
 
-@routine
+@kernel
 def _integrate_grid(
     x: A, i: A, m: A, alpha: A, beta: A, drive: A, fraction: float, limit: float,
 ) -> None:
@@ -76,7 +76,7 @@ def _integrate_grid(
         m[j] = min(max(np.trunc(beta[j] * m[j]) + u + drive[j], 1.0 - limit), limit - 1.0)
 
 
-@routine
+@kernel
 def _fire(m: A, words: A, theta: A, v_reset: A, subtract: bool) -> None:
     """The bits of m > theta, and m after the reset."""
     n = m.size
@@ -91,7 +91,7 @@ def _fire(m: A, words: A, theta: A, v_reset: A, subtract: bool) -> None:
         m[j] = after if u > theta[j] else u
 
 
-@routine
+@kernel
 def forward(
     first: int, last: int, begin: int, end: int, x: A, i: A, m: A, v: A, words: A, i_out: A, alpha: A,
     gain_syn: A, beta: A, gain: A, drive: A, theta: A, v_reset: A, subtract: bool, keep_v: bool, keep_i: bool,
@@ -118,7 +118,8 @@ def forward(
                     for k in range(p.start, p.stop):
                         v[t, b, k] = m[b, k] * unit
                 if keep_i:
-                    i_out[t, b, p] = i[b, p]
+                    for k in range(p.start, p.stop):
+                        i_out[t, b, k] = i[b, k]
                 _fire(m[b, p], words[t, b, q], theta[p], v_reset[p], subtract)
 
 
@@ -133,7 +134,7 @@ def forward(
 SILENT, PRECOMPUTED, FAST_SIGMOID, ATAN, TRIANGLE, STRAIGHT_THROUGH = range(6)
 
 
-@routine
+@kernel
 def _slope(kind: int, a: float, v: A, theta: A, h: A) -> None:
     """h(v - theta) of the surrogates that need no transcendental function, with steepness a."""
     one = h.dtype.type(1)
@@ -154,7 +155,7 @@ def _slope(kind: int, a: float, v: A, theta: A, h: A) -> None:
             h[j] = a
 
 
-@routine
+@kernel
 def _adjoint(
     ds: A, h: A, v: A, s: A, du: A, dv: A, di: A, dx: A, alpha: A, gain_syn: A, beta: A, gain: A, c_s: float,
     c_h: A, c_uh: float,
@@ -166,7 +167,7 @@ def _adjoint(
         dx[j] = gain_syn[j] * di[j]
 
 
-@routine
+@kernel
 def _adjoint_with_v(
     ds: A, g_u: A, h: A, v: A, s: A, du: A, dv: A, di: A, dx: A, alpha: A, gain_syn: A, beta: A, gain: A,
     c_s: float, c_h: A, c_uh: float,
@@ -179,7 +180,7 @@ def _adjoint_with_v(
         dx[j] = gain_syn[j] * di[j]
 
 
-@routine
+@kernel
 def _unpack(words: A, s: A) -> None:
     """Bits to 0 and 1."""
     one, zero = s.dtype.type(1), s.dtype.type(0)
@@ -189,7 +190,7 @@ def _unpack(words: A, s: A) -> None:
             s[k] = one if (word >> (k - first)) & np.uint64(1) else zero
 
 
-@routine
+@kernel
 def _learn(
     g: A, h: A, v: A, s: A, i: A, m: A, du: A, dv: A, di: A, d_alpha: A, d_beta: A, d_theta: A, theta: A, c_h: A,
     c_uh: float, subtract: bool,
@@ -203,7 +204,7 @@ def _learn(
         d_alpha[k] += di[k] * i[k]
 
 
-@routine
+@kernel
 def _reset(v: A, words: A, m: A, theta: A, v_reset: A, subtract: bool) -> None:
     """m: the membrane after the reset."""
     for w in range(words.size):
@@ -213,7 +214,7 @@ def _reset(v: A, words: A, m: A, theta: A, v_reset: A, subtract: bool) -> None:
             m[k] = after if (word >> (k - first)) & np.uint64(1) else v[k]
 
 
-@routine
+@kernel
 def backward(
     first: int, last: int, begin: int, end: int, kind: int, a: float, g: A, g_u: A, h: A, v: A, words: A, i_seq: A,
     i_0: A, m_0: A, du: A, dv: A, di: A, dx: A, s: A, m: A, d_alpha: A, d_beta: A, d_theta: A, alpha: A,

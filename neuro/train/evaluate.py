@@ -16,6 +16,7 @@ from neuro.events import EventSet
 from neuro.ir import Input, Network
 from neuro.nn.bridge import to_module, without_layer
 from neuro.nn.network import SpikingNetwork
+from neuro.nn.spikes import Spikes
 from neuro.results import Run
 
 BATCH_VALUES = 1 << 26  # dense input values held at once: 64 MB as bytes
@@ -87,7 +88,8 @@ def evaluate(
                 scores.append(module.scores(trace).double().numpy())
                 events += int(dense.sum())
                 for name, s in record.items():
-                    spikes[name] = spikes.get(name, 0.0) + float(s.sum(dtype=torch.float64))
+                    found = s.total() if isinstance(s, Spikes) else s.sum(dtype=torch.float64)
+                    spikes[name] = spikes.get(name, 0.0) + float(found)
     finally:
         module.train(was_training)
     return _evaluation(np.concatenate(scores), data, {n: s / len(data) for n, s in spikes.items()}, events)
