@@ -8,7 +8,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.hardware.integer import wrap
-from neuro.hardware.loihi2.packed import Packed
+from neuro.hardware.loihi2.packed import (
+    AT,
+    DOWN,
+    FROM_SITE,
+    FROM_TARGET,
+    FROM_WEIGHT,
+    LAYOUT,
+    LENGTH,
+    OF,
+    POINTER,
+    RUN,
+    SITE,
+    TARGET,
+    WEIGHT,
+    WIDE,
+    WRAP,
+    Packed,
+)
 from neuro.hardware.loihi2.synapses import ROWS, RUNS, WRAP_24
 from neuro.jit import disjoint, kernel, piece
 
@@ -47,32 +64,57 @@ def scatter_rows(
 
 
 @disjoint
-def scatter_runs(net: Packed, arc: int, a: Int32, lo: int, events: Int32, begin: int, end: int) -> None:
-    """For each event the runs of its site, shifted by its bases: a[target + k] += weight[run_weight + k]."""
-    sites, pointers, targets = U(net.arc_site[arc]), U(net.arc_pointer[arc]), U(net.arc_target[arc])
-    runs, lo_, w0 = U(net.arc_run[arc]), U(lo), U(net.arc_weight[arc])
+def scatter_runs(
+    a: Int32,
+    lo: int,
+    sites: Int64,
+    s0: int,
+    pointer: Int64,
+    p0: int,
+    runs: Int32,
+    r0: int,
+    weight: NDArray[Any],
+    w0: int,
+    events: Int32,
+    begin: int,
+    end: int,
+) -> None:
+    """For each event the runs of its site, shifted by its bases: a[target + k] += weight[run's + k]. The arrays of the
+    arc begin at s0, p0, r0 and w0."""
+    lo_, s_, p_, r_, w_ = U(lo), U(s0), U(p0), U(r0), U(w0)
     for e in range(U(begin), U(end)):
-        i = sites + U(events[U(e)])
-        at = pointers + U(net.site[i])
-        to, of = lo_ + U(net.base_target[i]), w0 + U(net.base_weight[i])
-        for q in range(U(net.pointer[at]), U(net.pointer[at + U(1)])):
-            t, w = to + U(net.target[targets + U(q)]), of + U(net.run_weight[runs + U(q)])
-            for k in range(U(net.run_length[runs + U(q)])):
+        i = s_ + U(events[U(e)])
+        at = p_ + U(sites[i, FROM_SITE])
+        to, of = lo_ + U(sites[i, FROM_TARGET]), w_ + U(sites[i, FROM_WEIGHT])
+        for q in range(r_ + U(pointer[at]), r_ + U(pointer[at + U(1)])):
+            t, w = to + U(runs[U(q), AT]), of + U(runs[U(q), OF])
+            for k in range(U(runs[U(q), LENGTH])):
                 j = U(k)
-                a[t + j] = I32(a[t + j] + net.weight[w + j])
+                a[t + j] = I32(a[t + j] + weight[w + j])
 
 
 @disjoint
-def scatter_lists(net: Packed, arc: int, a: Int32, lo: int, events: Int32, begin: int, end: int) -> None:
-    """For each event its list of synapses: a[target] += weight."""
-    pointers, targets = U(net.arc_pointer[arc]), U(net.arc_target[arc])
-    lo_, w0 = U(lo), U(net.arc_weight[arc])
+def scatter_lists(
+    a: Int32,
+    lo: int,
+    pointer: Int64,
+    p0: int,
+    target: Int32,
+    t0: int,
+    weight: NDArray[Any],
+    w0: int,
+    events: Int32,
+    begin: int,
+    end: int,
+) -> None:
+    """For each event its list of synapses: a[target] += weight. The arrays of the arc begin at p0, t0 and w0."""
+    lo_, p_, t_, w_ = U(lo), U(p0), U(t0), U(w0)
     for e in range(U(begin), U(end)):
-        i = pointers + U(events[U(e)])
-        for q in range(U(net.pointer[i]), U(net.pointer[i + U(1)])):
+        i = p_ + U(events[U(e)])
+        for q in range(U(pointer[i]), U(pointer[i + U(1)])):
             k = U(q)
-            j = lo_ + U(net.target[targets + k])
-            a[j] = I32(a[j] + net.weight[w0 + k])
+            j = lo_ + U(target[t_ + k])
+            a[j] = I32(a[j] + weight[w_ + k])
 
 
 @disjoint
@@ -105,17 +147,17 @@ def scatter_runs_graded(
     net: Packed, arc: int, a: Int32, lo: int, events: Int32, payload: Int32, begin: int, end: int
 ) -> None:
     """As `scatter_runs`, weights multiplied by the event's payload."""
-    sites, pointers, targets = U(net.arc_site[arc]), U(net.arc_pointer[arc]), U(net.arc_target[arc])
-    runs, lo_, w0 = U(net.arc_run[arc]), U(lo), U(net.arc_weight[arc])
+    arcs, sites, runs, pointer, weight = net.arcs, net.sites, net.runs, net.pointer, net.weight
+    s_, p_, r_, w_, lo_ = U(arcs[SITE, arc]), U(arcs[POINTER, arc]), U(arcs[RUN, arc]), U(arcs[WEIGHT, arc]), U(lo)
     for e in range(U(begin), U(end)):
-        i, factor = sites + U(events[U(e)]), payload[U(e)]
-        at = pointers + U(net.site[i])
-        to, of = lo_ + U(net.base_target[i]), w0 + U(net.base_weight[i])
-        for q in range(U(net.pointer[at]), U(net.pointer[at + U(1)])):
-            t, w = to + U(net.target[targets + U(q)]), of + U(net.run_weight[runs + U(q)])
-            for k in range(U(net.run_length[runs + U(q)])):
+        i, factor = s_ + U(events[U(e)]), payload[U(e)]
+        at = p_ + U(sites[i, FROM_SITE])
+        to, of = lo_ + U(sites[i, FROM_TARGET]), w_ + U(sites[i, FROM_WEIGHT])
+        for q in range(r_ + U(pointer[at]), r_ + U(pointer[at + U(1)])):
+            t, w = to + U(runs[U(q), AT]), of + U(runs[U(q), OF])
+            for k in range(U(runs[U(q), LENGTH])):
                 j = U(k)
-                a[t + j] = I32(a[t + j] + I32(I32(net.weight[w + j]) * factor))
+                a[t + j] = I32(a[t + j] + I32(I32(weight[w + j]) * factor))
 
 
 @kernel
@@ -123,14 +165,14 @@ def scatter_lists_graded(
     net: Packed, arc: int, a: Int32, lo: int, events: Int32, payload: Int32, begin: int, end: int
 ) -> None:
     """As `scatter_lists`, weights multiplied by the event's payload."""
-    pointers, targets = U(net.arc_pointer[arc]), U(net.arc_target[arc])
-    lo_, w0 = U(lo), U(net.arc_weight[arc])
+    arcs, target, pointer, weight = net.arcs, net.target, net.pointer, net.weight
+    p_, t_, w_, lo_ = U(arcs[POINTER, arc]), U(arcs[TARGET, arc]), U(arcs[WEIGHT, arc]), U(lo)
     for e in range(U(begin), U(end)):
-        i, factor = pointers + U(events[U(e)]), payload[U(e)]
-        for q in range(U(net.pointer[i]), U(net.pointer[i + U(1)])):
+        i, factor = p_ + U(events[U(e)]), payload[U(e)]
+        for q in range(U(pointer[i]), U(pointer[i + U(1)])):
             k = U(q)
-            j = lo_ + U(net.target[targets + k])
-            a[j] = I32(a[j] + I32(I32(net.weight[w0 + k]) * factor))
+            j = lo_ + U(target[t_ + k])
+            a[j] = I32(a[j] + I32(I32(weight[w_ + k]) * factor))
 
 
 @kernel
@@ -138,19 +180,20 @@ def scatter_wide(
     net: Packed, arc: int, part: Int64, lo: int, hi: int, events: Int32, payload: Int32, begin: int, end: int
 ) -> None:
     """Rows or lists, int32 products added up in int64: Lava's DelayDense sums so, which its right shift shows."""
-    n, lo_, w0 = U(hi - lo), U(lo), U(net.arc_weight[arc])
-    pointers, targets = U(net.arc_pointer[arc]), U(net.arc_target[arc])
+    arcs, target, pointer, weight = net.arcs, net.target, net.pointer, net.weight
+    n, lo_, w0 = U(hi - lo), U(lo), U(arcs[WEIGHT, arc])
+    pointers, targets = U(arcs[POINTER, arc]), U(arcs[TARGET, arc])
     for e in range(U(begin), U(end)):
         source, factor = U(events[U(e)]), payload[U(e)]
-        if net.arc_layout[arc] == ROWS:
+        if arcs[LAYOUT, arc] == ROWS:
             row = w0 + source * n
             for k in range(n):
-                part[lo_ + U(k)] += I64(I32(I32(net.weight[row + U(k)]) * factor))
+                part[lo_ + U(k)] += I64(I32(I32(weight[row + U(k)]) * factor))
         else:
             i = pointers + source
-            for q in range(U(net.pointer[i]), U(net.pointer[i + U(1)])):
-                j = lo_ + U(net.target[targets + U(q)])
-                part[j] += I64(I32(I32(net.weight[w0 + U(q)]) * factor))
+            for q in range(U(pointer[i]), U(pointer[i + U(1)])):
+                j = lo_ + U(target[targets + U(q)])
+                part[j] += I64(I32(I32(weight[w0 + U(q)]) * factor))
 
 
 @kernel
@@ -162,14 +205,14 @@ def fold_wide(a: Int32, part: Int64, lo: int, hi: int, down: int) -> None:
         part[i] = 0
 
 
-@piece
+@kernel
 def scatter_graded(
     net: Packed, arc: int, a: Int32, lo: int, hi: int, events: Int32, payload: Int32, begin: int, end: int
 ) -> None:
     """As `scatter`, weights multiplied by what was sent."""
-    if net.arc_layout[arc] == ROWS:
-        scatter_rows_graded(a, lo, hi, net.weight, net.arc_weight[arc], events, payload, begin, end)
-    elif net.arc_layout[arc] == RUNS:
+    if net.arcs[LAYOUT, arc] == ROWS:
+        scatter_rows_graded(a, lo, hi, net.weight, net.arcs[WEIGHT, arc], events, payload, begin, end)
+    elif net.arcs[LAYOUT, arc] == RUNS:
         scatter_runs_graded(net, arc, a, lo, events, payload, begin, end)
     else:
         scatter_lists_graded(net, arc, a, lo, events, payload, begin, end)
@@ -190,8 +233,8 @@ def deliver_graded(
     end: int,
 ) -> None:
     """As `deliver`, for messages that are not just spikes: payload[e] belongs to events[e]."""
-    down, wraps = net.arc_down[arc], net.arc_wrap[arc]
-    if net.arc_wide[arc]:
+    down, wraps = net.arcs[DOWN, arc], net.arcs[WRAP, arc]
+    if net.arcs[WIDE, arc] == 1:
         scatter_wide(net, arc, wide, lo, hi, events, payload, begin, end)
         fold_wide(a, wide, lo, hi, down)
     elif down > 0 or wraps == WRAP_24:
@@ -204,12 +247,15 @@ def deliver_graded(
 @piece
 def scatter(net: Packed, arc: int, a: Int32, lo: int, hi: int, events: Int32, begin: int, end: int) -> None:
     """Add the weights that events[begin:end] reach through an arc to a[lo:hi]."""
-    if net.arc_layout[arc] == ROWS:
-        scatter_rows(a, lo, hi, net.weight, net.arc_weight[arc], events, begin, end)
-    elif net.arc_layout[arc] == RUNS:
-        scatter_runs(net, arc, a, lo, events, begin, end)
+    arcs, sites, runs, pointer, target, weight = net.arcs, net.sites, net.runs, net.pointer, net.target, net.weight
+    w0, p0 = arcs[WEIGHT, arc], arcs[POINTER, arc]
+    if arcs[LAYOUT, arc] == ROWS:
+        scatter_rows(a, lo, hi, weight, w0, events, begin, end)
+    elif arcs[LAYOUT, arc] == RUNS:
+        s0, r0 = arcs[SITE, arc], arcs[RUN, arc]
+        scatter_runs(a, lo, sites, s0, pointer, p0, runs, r0, weight, w0, events, begin, end)
     else:
-        scatter_lists(net, arc, a, lo, events, begin, end)
+        scatter_lists(a, lo, pointer, p0, target, arcs[TARGET, arc], weight, w0, events, begin, end)
 
 
 @piece
@@ -217,7 +263,7 @@ def deliver(
     net: Packed, arc: int, a: Int32, part: Int32, lo: int, hi: int, events: Int32, begin: int, end: int
 ) -> None:
     """What one step's spikes, events[begin:end], send through an arc, added to a[lo:hi]."""
-    down, wraps = net.arc_down[arc], net.arc_wrap[arc]
+    down, wraps = net.arcs[DOWN, arc], net.arcs[WRAP, arc]
     if down > 0 or wraps == WRAP_24:  # the sum of this arc and step needs work of its own
         scatter(net, arc, part, lo, hi, events, begin, end)
         fold(a, part, lo, hi, down, wraps)

@@ -26,38 +26,52 @@ from numpy.typing import NDArray
 from neuro.errors import SimulationError
 from neuro.extend import did_you_mean
 from neuro.hardware.loihi2 import learning
-from neuro.hardware.loihi2.delivery import deliver, deliver_graded
+from neuro.hardware.loihi2.delivery import deliver
 from neuro.hardware.loihi2.layers import CHIP
 from neuro.hardware.loihi2.models import VARIABLES, input_range
-from neuro.hardware.loihi2.neurons import (
-    LIF,
-    RF,
-    RF_IZ,
-    SIGMA,
-    TERNARY,
-    update,
-    update_resonator,
-    update_sigma,
-    update_sigma_delta,
-    update_ternary,
+from neuro.hardware.loihi2.neurons import update
+from neuro.hardware.loihi2.others import run_others, start_others, step
+from neuro.hardware.loihi2.packed import (
+    ARC,
+    BIAS,
+    BLOCK,
+    FIRST,
+    KEEP_U,
+    KEEP_V,
+    LAG,
+    SOURCE,
+    STAGE,
+    THRESHOLD,
+    TILE,
+    TILED,
+    WIDE,
+    Packed,
+    names_of,
+    pack,
+    plastic_of,
 )
-from neuro.hardware.loihi2.packed import PLAIN, PLASTIC, TILE, Packed, names_of, pack, plain, plastic_of
-from neuro.hardware.loihi2.plastic import deliver_plastic, learn, learned_of, reset, write_learned
+from neuro.hardware.loihi2.plastic import learned_of
 from neuro.hardware.loihi2.record import (
     A_ROW,
     AHEAD,
     B_ROW,
+    BEGIN,
+    COUNT,
+    END,
+    NOT_BINARY,
+    TOO_SHORT,
     U_ROW,
     V_ROW,
     W_ROW,
     X_ROW,
+    Messages,
+    Others,
     Out,
     Work,
-    book_population,
-    clear,
     collect,
+    enter,
+    score,
     settle,
-    take_row,
     write,
 )
 from neuro.hardware.loihi2.tiles import run_layer
@@ -67,226 +81,144 @@ from neuro.hardware.threads import over_pieces
 from neuro.hardware.trace import Counters, Trace
 from neuro.jit import kernel, piece
 
+__all__ = ["ROW", "collect", "run", "simulate_samples", "step", "update", "work_of"]
 MEMBRANE = "v"  # of any model, by whatever name: what a readout reads
 ROW = {"u": U_ROW, "v": V_ROW, "a": A_ROW, "sigma": U_ROW, "act": V_ROW, "residue": W_ROW, "error": X_ROW}
 ROW |= {"imag": U_ROW, "real": V_ROW, "a_imag": B_ROW}
 
+I64 = np.int64
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 
 
-@kernel
-def step_other(net: Packed, work: Work, p: int) -> None:
-    """One step of a population that is not LIF."""
-    lo, hi, first, model = net.first[p], net.first[p + 1], 64 * net.block[p], net.model[p]
-    u, v, a, sent, fired = work.u, work.v, work.a, work.sent, work.fired
-    keep_u, keep_v, bias, threshold, extra = net.keep_u, net.keep_v, net.bias, net.threshold, net.extra
-    if model == TERNARY:
-        update_ternary(lo, hi, u, v, a, keep_u, keep_v, bias, threshold, extra, sent, fired, first)
-    elif model == SIGMA:
-        update_sigma(lo, hi, u, a, sent, fired, first)
-        for i in range(lo, hi):
-            v[i] = u[i]  # a readout reads v
-    elif model == RF or model == RF_IZ:  # noqa: PLR1714, SIM109  # a kernel compares numbers
-        resets = model == RF_IZ
-        update_resonator(lo, hi, u, v, a, work.b, keep_u, keep_v, bias, threshold, extra, resets, fired, first)
-    else:
-        w, x = work.w, work.x
-        update_sigma_delta(lo, hi, u, v, w, x, a, keep_u, keep_v, bias, threshold, extra, sent, fired, first)
-
-
-@kernel
-def step(net: Packed, work: Work, p: int, t: int) -> None:
-    """Step t, counted from 0, of a population of any model, whose input stands in work.a (and work.b)."""
-    lo, hi, first = net.first[p], net.first[p + 1], 64 * net.block[p]
-    if net.model[p] == LIF:
-        if net.period[p] > 0 and (t + 1) % net.period[p] == net.phase[p]:
-            for i in range(lo, hi):
-                work.u[i], work.v[i] = 0, 0
-        registers = net.keep_u, net.keep_v, net.bias, net.threshold
-        update(lo, hi, work.u, work.v, work.a, *registers, work.fired, first)
-    else:
-        step_other(net, work, p)
-
-
-@kernel
-def step_and_write(net: Packed, work: Work, out: Out, p: int, t: int, b: int) -> None:
-    """`step`, and what only some models have into the probes."""
-    lo, hi = net.first[p], net.first[p + 1]
-    if work.w.size > 0:
-        write(net, lo, hi, work.b, out.probes, t, b, out.columns[B_ROW, p])
-    step(net, work, p, t)
-    if work.w.size > 0:
-        write(net, lo, hi, work.w, out.probes, t, b, out.columns[W_ROW, p])
-        write(net, lo, hi, work.x, out.probes, t, b, out.columns[X_ROW, p])
-
-
-@kernel
-def reset_others(net: Packed, work: Work) -> None:
-    """To rest what only some models have."""
-    for i in range(work.w.size):
-        work.w[i], work.x[i], work.b[i] = 0, 0, 0
-    reset(net.rules, work.learned)
-
-
-@kernel
-def arrive_graded(net: Packed, work: Work, arc: int, lo: int, hi: int, begin: int, end: int) -> None:
-    """What an arc brings that has payloads, or ends at an imaginary port."""
-    into = work.b if net.arc_port[arc] == 1 else work.a
-    if net.arc_graded[arc] == 1:
-        deliver_graded(net, arc, into, work.part, work.wide, lo, hi, work.events, work.payload, begin, end)
-    else:
-        deliver(net, arc, into, work.part, lo, hi, work.events, begin, end)
-
-
-@kernel
-def arrive_plastic(net: Packed, work: Work, out: Out, arc: int, p: int, t: int, b: int, brings: bool) -> None:
-    """What a plastic arc brings in step t of population p, then what step t - 1 has taught it."""
-    k, source, then, lo, hi = net.arc_rule[arc], net.arc_source[arc], t - 1, net.first[p], net.first[p + 1]
-    begin, end = work.start[source, then], work.stop[source, then]
-    if brings:
-        deliver_plastic(net.rules, work.learned, k, work.a, lo, hi, work.events, begin, end)
-    post_begin, post_end = work.start[p, then], work.stop[p, then]
-    events, learned = work.events, work.learned
-    learn(net.rules, learned, out.draws, k, t, events, begin, end, events, post_begin, post_end)
-    write_learned(net.rules, learned, k, out.learned[k], out.probes, then, b)
-
-
-@kernel
-def arrive_other(net: Packed, work: Work, out: Out, arc: int, p: int, t: int, b: int) -> None:
-    """What an arc brings in step t that is not PLAIN."""
-    source, then = net.arc_source[arc], t - net.arc_lag[arc]
-    if then < 0:
-        return
-    begin, end = work.start[source, then], work.stop[source, then]
-    if net.arc_kind[arc] == PLASTIC:
-        arrive_plastic(net, work, out, arc, p, t, b, True)
-    elif end > begin:
-        arrive_graded(net, work, arc, net.first[p], net.first[p + 1], begin, end)
+@piece
+def start(net: Packed, work: Work, out: Out, dense: Bytes, b: int, depth: int) -> int:
+    """Everything at rest, and the input of sample b as events; how many, or TOO_SHORT, or NOT_BINARY."""
+    table, u, v, a, span, events = net.populations, work.u, work.v, work.a, work.span, work.events
+    for i in range(u.size):
+        u[i], v[i], a[i] = 0, 0, 0
+    used = enter(dense, b, work.fired, work.flags, out.entered, events, span, out.injected)
+    if used >= 0:
+        since = depth if net.output == 0 else span.shape[1]
+        everything = out.booked, out.spikes, out.scores, since, b
+        settle(events, span, I64(0), table, net.neurons, net.fan, net.fans, *everything)
+    return used
 
 
 @piece
-def simulate_sample(net: Packed, work: Work, out: Out, dense: Bytes, values: Int32 | None, depth: int, b: int) -> bool:
-    """Sample b from rest. dense: [length, batch, inputs] of 0 and 1. values: None where there is nothing but
-    LIF and spikes, and the compiler then leaves out all the rest; else [length, batch, inputs], what a graded input
-    carries, or empty. False: work.events is too short for it."""
-    steps, inputs = out.injected.shape[1], net.first[1]
-    events, u, v, a = work.events, work.u, work.v, work.a
-    for i in range(u.size):
-        u[i], v[i], a[i] = 0, 0, 0
-    if values is not None:
-        reset_others(net, work)
-    if out.spikes.size > 0:
-        clear(net.tiled, net.first, out.spikes, out.entered, dense.shape[0], b)
-    used = 0
-    for t in range(steps):
-        if used + inputs > events.size - AHEAD:
-            return False
-        begin = used
-        if t < dense.shape[0]:
-            take_row(dense, t, b, work.fired, out.entered)
-            used = collect(work.flags, 0, net.block[1], events, used)
-        if values is not None and values.size > 0:
-            for e in range(begin, used):
-                work.payload[e] = values[t, b, events[e]]
-        out.injected[b, t] = used - begin
-        settle(net, work, out, 0, b, t, begin, used, t - depth, False)
-    book_population(net, work, out, 0, b, 0, steps)
-    for s in range(net.stage.size - 1):
-        if values is None and net.tiled[net.stage[s]] == 1:
-            used = run_layer(net, work, out, net.stage[s], b, used, depth)
-            if used < 0:
-                return False
-            continue
-        for t in range(steps):
-            for p in range(net.stage[s], net.stage[s + 1]):
-                lo, hi = net.first[p], net.first[p + 1]
-                for arc in range(net.arc[p], net.arc[p + 1]):
-                    source, then = net.arc_source[arc], t - net.arc_lag[arc]
-                    if values is not None and net.arc_kind[arc] != PLAIN:
-                        arrive_other(net, work, out, arc, p, t, b)
-                    elif then >= 0 and work.stop[source, then] > work.start[source, then]:
-                        begin, end = work.start[source, then], work.stop[source, then]
-                        deliver(net, arc, a, work.part, lo, hi, events, begin, end)
-                write(net, lo, hi, a, out.probes, t, b, out.columns[A_ROW, p])
-                if values is None:
-                    registers = net.keep_u, net.keep_v, net.bias, net.threshold
-                    update(lo, hi, u, v, a, *registers, work.fired, 64 * net.block[p])
-                else:
-                    step_and_write(net, work, out, p, t, b)
-                write(net, lo, hi, u, out.probes, t, b, out.columns[U_ROW, p])
-                write(net, lo, hi, v, out.probes, t, b, out.columns[V_ROW, p])
-                if used + hi - lo > events.size - AHEAD:
-                    return False
-                begin = used
-                used = collect(work.flags, net.block[p], net.block[p + 1], events, used)
-                if values is not None and net.graded[p] == 1:
-                    for e in range(begin, used):
-                        work.payload[e] = work.sent[lo + events[e]]
-                settle(net, work, out, p, b, t, begin, used, t - depth, False)
-        for p in range(net.stage[s], net.stage[s + 1]):
-            book_population(net, work, out, p, b, 0, steps)
-        if values is not None:
-            for p in range(net.stage[s], net.stage[s + 1]):
-                for arc in range(net.arc[p], net.arc[p + 1]):
-                    if net.arc_kind[arc] == PLASTIC:  # what the last step teaches
-                        arrive_plastic(net, work, out, arc, p, steps, b, False)
-    return True
+def run_stage(net: Packed, work: Work, out: Out, stage: int, b: int, used: int, depth: int) -> int:
+    """All steps of the populations of a stage of sample b, step by step; events go to work.events from ``used`` on,
+    whose new end it returns, or TOO_SHORT."""
+    table, arcs, neurons, span, events = net.populations, net.arcs, net.neurons, work.span, work.events
+    u, v, a, registers, columns, probes = work.u, work.v, work.a, net.registers, out.columns, out.probes
+    keep_u, keep_v, bias, threshold = registers[KEEP_U], registers[KEEP_V], registers[BIAS], registers[THRESHOLD]
+    for t in range(span.shape[1]):
+        for p in range(table[STAGE, stage], table[STAGE, stage + 1]):
+            lo, hi = table[FIRST, p], table[FIRST, p + 1]
+            for arc in range(table[ARC, p], table[ARC, p + 1]):
+                source, then = arcs[SOURCE, arc], t - arcs[LAG, arc]
+                if then >= 0 and span[source, then, END] > span[source, then, BEGIN]:
+                    begin, end = span[source, then, BEGIN], span[source, then, END]
+                    deliver(net, arc, a, work.part, lo, hi, events, begin, end)
+            n = hi - lo
+            write(neurons, lo, n, a, lo, probes, t, b, columns[A_ROW, p])
+            update(lo, hi, u, v, a, keep_u, keep_v, bias, threshold, work.fired, 64 * table[BLOCK, p])
+            write(neurons, lo, n, u, lo, probes, t, b, columns[U_ROW, p])
+            write(neurons, lo, n, v, lo, probes, t, b, columns[V_ROW, p])
+            if used + n > events.size - AHEAD:
+                return TOO_SHORT
+            span[p, t, BEGIN] = used
+            used = collect(work.flags, table[BLOCK, p], table[BLOCK, p + 1], events, used)
+            span[p, t, END] = used
+            if p == net.output and net.readout != COUNT and t >= depth:
+                score(net.readout, neurons, lo, n, v, lo, t - depth, out.scores, b)
+    for p in range(table[STAGE, stage], table[STAGE, stage + 1]):
+        since = depth if p == net.output and net.readout == COUNT else span.shape[1]
+        everything = out.booked, out.spikes, out.scores, since, b
+        settle(events, span, p, table, neurons, net.fan, net.fans, *everything)
+    return used
 
 
 @kernel
 def simulate_samples(
     net: Packed, work: Work, out: Out, dense: Bytes, values: Int32 | None, depth: int, begin: int, end: int
 ) -> int:
-    """Samples begin..end-1 of a batch; returns the first that work.events is too short for, or end."""
+    """Samples begin..end-1 of a batch from rest; returns the first that work.events is too short for, or end, or
+    NOT_BINARY. dense: [length, batch, inputs] of 0 and 1. values: None where there is nothing but LIF and spikes, and
+    the compiler then leaves out all the rest; else [length, batch, inputs], what a graded input carries, or empty."""
     for b in range(begin, end):
-        if not simulate_sample(net, work, out, dense, values, depth, b):
-            return b
+        used = start(net, work, out, dense, b, depth)
+        if values is not None and used >= 0:
+            start_others(net, work, values, b)
+        for stage in range(net.stages):
+            if used < 0:
+                break
+            if values is not None:
+                used = run_others(net, work, out, stage, b, used, depth)
+            elif net.populations[TILED, net.populations[STAGE, stage]] == 1:
+                used = run_layer(net, work, out, net.populations[STAGE, stage], b, used, depth)
+            else:
+                used = run_stage(net, work, out, stage, b, used, depth)
+        if used < 0:
+            return b if used == TOO_SHORT else used
     return end
 
 
 def work_of(net: Packed, steps: int, capacity: int) -> Work:
     """Zeroed room for samples of so many steps, with space for ``capacity`` spikes."""
-    populations, neurons = net.first.size - 1, int(net.first[-1])
-    start, stop = (np.zeros((populations, steps), np.int64) for _ in range(2))
-    u, v, a, part = (np.zeros(neurons, np.int32) for _ in range(4))
-    others = neurons if net.graded.any() or (net.model != LIF).any() else 0
-    w, x, b, sent = (np.zeros(others, np.int32) for _ in range(4))
-    wide = np.zeros(neurons if net.arc_wide.any() else 0, np.int64)
-    payload = np.zeros(capacity if net.graded.any() else 0, np.int32)
+    neurons = int(net.first[-1])
+    span = np.zeros((net.first.size - 1, steps, 2), np.int64)
     flags = np.zeros(8 * int(net.block[-1]), np.uint64)
     widest = int((np.diff(net.block) * net.tiled).max())  # blocks
     rows = np.zeros(8 * widest * steps, np.uint64)
-    lanes = np.zeros(7 * TILE, np.int32)
-    events = np.zeros(capacity + AHEAD, np.int32)
-    state = learned_of(net.rules)
-    tiled = lanes, np.zeros(TILE, np.int16), rows.view(np.uint8), rows
-    held = events, payload, u, v, a, part, w, x, b, sent, wide, flags.view(np.uint8), flags
-    return Work(start, stop, *held, state, *tiled)
+    others = None
+    if net.rules is not None:
+        payload = np.zeros(capacity if net.graded.any() else 0, np.int32)
+        wide = np.zeros(neurons if net.arcs[WIDE].any() else 0, np.int64)
+        others = Others(payload, *(np.zeros(neurons, np.int32) for _ in range(4)), wide, learned_of(net.rules))
+    return Work(
+        span,
+        np.zeros(capacity + AHEAD, np.int32),
+        *(np.zeros(neurons, np.int32) for _ in range(4)),
+        *(flags.view(np.uint8), flags),
+        *(np.zeros(7 * TILE, np.int32), np.zeros(TILE, np.int16)),
+        *(rows.view(np.uint8), rows, others),
+    )
 
 
 def _simulate(
     net: Packed, out: Out, dense: Bytes, values: Int32 | None, depth: int, pieces: Iterator[tuple[int, int]]
 ) -> None:
-    """Samples begin..end-1 of each piece, until none is left; with more room where there was too little."""
+    """Samples begin..end-1 of each piece, until none is left; with more room where there was too little.
+
+    Raises:
+        SimulationError: dense holds anything but 0 and 1.
+    """
     steps = out.injected.shape[1]
     work = work_of(net, steps, max(1 << 16, 4 * int(net.first[-1])) + 1)
     for piece_begin, end in pieces:
         begin = piece_begin
         while begin < end:
             begin = simulate_samples(net, work, out, dense, values, depth, begin, end)
+            if begin == NOT_BINARY:
+                _check_dense(dense, 0, 1)
             if begin < end:
-                left: tuple[NDArray[Any], ...] = (out.spikes[:, begin : begin + 1], out.messages[:, begin : begin + 1])
-                for counted in (*left, out.scores[begin], out.booked[:, begin]):
+                left: list[NDArray[Any]] = [out.spikes[begin : begin + 1], out.scores[begin], out.booked[:, begin]]
+                if out.others is not None:
+                    left.append(out.others.messages[:, begin : begin + 1])
+                for counted in left:
                     counted[...] = 0  # what the broken-off sample has left there
                 work = work_of(net, steps, 2 * (work.events.size - AHEAD))
 
 
-def _check_dense(dense: NDArray[Any], inputs: int, low: int, high: int) -> None:
+def _check_shape(dense: NDArray[Any], inputs: int) -> None:
     """Kernels trust what they are given."""
     if dense.ndim != 3 or dense.shape[2] != inputs or 0 in dense.shape:
         raise SimulationError(f"dense must be [steps, batch, {inputs}], none of them 0, got shape {dense.shape}")
+
+
+def _check_dense(dense: NDArray[Any], low: int, high: int) -> None:
     if dense.dtype.kind not in "bui" or int(dense.min()) < low or int(dense.max()) > high:
         held = "0 and 1" if (low, high) == (0, 1) else f"{low}..{high}"
         raise SimulationError(f"dense must hold integers {held}, got {dense.dtype} {dense.min()}..{dense.max()}")
@@ -312,7 +244,9 @@ def run(
     net = pack(program)
     names = names_of(program)
     low, high = input_range(program.populations[program.input])
-    _check_dense(dense, program.populations[program.input].size, low, high)
+    _check_shape(dense, program.populations[program.input].size)
+    if net.graded[0] or dense.dtype not in (np.uint8, np.bool_):  # else `enter` sees to it, in every thread
+        _check_dense(dense, low, high)
     columns = np.full((len(set(ROW.values())), len(names)), -1, np.int64)
     teachable = plastic_of(program)
     learned = np.full((len(teachable), len(learning.VARIABLES)), -1, np.int64)
@@ -327,21 +261,23 @@ def run(
     column = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     length, batch, inputs = dense.shape
     steps, neurons = length + program.depth, int(net.first[-1]) - inputs
-    drawn = [learning.draws(p, steps) for p in teachable]
+    others = None
+    if net.rules is not None:
+        drawn = [learning.draws(p, steps) for p in teachable]
+        draws = np.stack(drawn) if drawn else np.zeros((0, 5, 0), np.int64)
+        shape = (steps, batch, int(column[-1])) if record_spikes else (0, 0, 0)
+        others = Messages(column, learned, draws, np.zeros(shape, np.int32))
     out = Out(
         columns=columns,
-        column=column,
-        learned=learned,
-        draws=np.stack(drawn) if drawn else np.zeros((0, 5, 0), np.int64),
-        spikes=np.empty((steps, batch, neurons) if record_spikes else (0, 0, 0), np.uint8),
-        entered=np.empty((steps, batch, inputs) if record_spikes and not net.graded[0] else (0, 0, 0), np.uint8),
-        messages=np.zeros((steps, batch, int(column[-1])) if record_spikes else (0, 0, 0), np.int32),
+        spikes=np.empty((batch, steps, neurons) if record_spikes else (0, 0, 0), np.uint8),
+        entered=np.empty((batch, steps, inputs) if record_spikes and not net.graded[0] else (0, 0, 0), np.uint8),
         probes=np.zeros((steps, batch, width), np.int32),
         scores=np.zeros((batch, program.populations[program.output].size), np.int64),
         booked=np.zeros((4, batch, steps, program.placement.cores), np.int64),
         injected=np.zeros((batch, steps), np.int64),
+        others=others,
     )
-    values = None if plain(net) else np.zeros((0, 0, 0), np.int32)
+    values = None if net.rules is None else np.zeros((0, 0, 0), np.int32)
     if net.graded[0]:
         values = np.ascontiguousarray(dense, np.int32)
         dense = dense != 0
@@ -351,15 +287,15 @@ def run(
 
     spikes: dict[str, NDArray[Any]] = {}
     if record_spikes:
-        spikes[program.input] = out.entered
+        spikes[program.input] = out.entered.transpose(1, 0, 2)
         if values is not None and net.graded[0]:
             spikes[program.input] = np.zeros((steps, batch, inputs), np.int32)
             spikes[program.input][:length] = values
         for i, name in enumerate(names[1:], 1):
-            if net.graded[i]:
-                spikes[name] = out.messages[:, :, column[i] : column[i + 1]]
+            if net.graded[i] and others is not None:
+                spikes[name] = others.messages[:, :, column[i] : column[i + 1]]
             else:
-                spikes[name] = out.spikes[:, :, net.first[i] - inputs : net.first[i + 1] - inputs]
+                spikes[name] = out.spikes[:, :, net.first[i] - inputs : net.first[i + 1] - inputs].transpose(1, 0, 2)
     probed = {key: out.probes[:, :, begin:end] for key, (begin, end) in found.items()}
     updates = np.broadcast_to(net.updates, out.booked.shape[1:])
     synops, sent, packets, hops = out.booked

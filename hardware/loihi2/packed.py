@@ -6,7 +6,7 @@ over all time before the next begins; populations that feed back run step by ste
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -17,7 +17,7 @@ from neuro.hardware.loihi2.contract import check
 from neuro.hardware.loihi2.learning import learns
 from neuro.hardware.loihi2.models import graded
 from neuro.hardware.loihi2.plastic import Rules, rules_of
-from neuro.hardware.loihi2.synapses import ROWS, Arc, Order, arcs, fan, order_of, sum_pairs
+from neuro.hardware.loihi2.synapses import ROWS, RUNS, Arc, Order, arcs, fan, order_of, sum_pairs
 from neuro.hardware.program import Population, Program, Projection
 from neuro.ir import READOUTS
 
@@ -25,7 +25,6 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 
 PLAIN, OTHER, PLASTIC = 0, 1, 2  # kinds of arcs, compiled into kernels (neuro.jit)
-REGISTERS = ("keep_u", "keep_v", "bias", "threshold", "extra")
 TILE = 64  # neurons that go through all steps together (`tiles`), one block of flags
 FITS = 4095  # no larger weight: at least eight of them are added up in int16 there
 TILES_WASTE = 1.34  # of at most so many times the neurons a layer has, in whole tiles, there is something to gain
@@ -39,84 +38,85 @@ MODELS = {
 }
 
 
+# Rows of the tables of `Packed`, compiled into kernels (neuro.jit).
+# populations, one column each and one more: ends where the next would begin
+FIRST, BLOCK, STAGE, ARC, MODEL, GRADED, PERIOD, PHASE, ALIKE, TILED, BRIEF, SILENT = range(12)
+# arcs, one column each
+SOURCE, LAG, LAYOUT, DOWN, WRAP, CARRIES, WIDE, PORT, KIND, RULE = range(10)
+WEIGHT, SITE, POINTER, TARGET, RUN, TILES, MOST = range(10, 17)
+KEEP_U, KEEP_V, BIAS, THRESHOLD, EXTRA = range(5)  # registers, one column per neuron
+FLAT, CORE, PACKETS, HOPS = range(4)  # neurons
+TO_CORE, SYNAPSES = 0, 1  # fans
+FROM_SITE, FROM_WEIGHT, FROM_TARGET = 0, 1, 2  # columns of sites
+AT, OF, LENGTH = 0, 1, 2  # columns of runs
+
+
 class Packed(NamedTuple):
-    """Populations are numbered with the input first, neurons through all of them.
+    """Populations are numbered with the input first, neurons through all of them. Few arrays with many rows: what a
+    kernel compiles for grows with the number of its arguments.
 
-    first: int64[populations + 1], first neuron of each. block: likewise, in blocks of 64 flags.
-    stage: int64[stages + 1], first population of each. output, readout: numbers.
-    flat: neuron -> row-major index within its population.
-    model: of `neurons`, per population. graded: 1 where it sends anything but 0 and 1. period, phase: the steps,
-    counted from 1, before which u and v are zeroed; period 0: none.
-    keep_u, keep_v, bias, threshold, extra: per neuron, see `registers`; v keeps keep_v / 4096 of itself each step.
+    output, readout, stages: numbers. populations: int64[12, populations + 1], by row
 
-    arc: int64[populations + 1], first arc into each. The arc_* arrays have one entry per arc: source,
-    lag, layout, down, wrap as in `synapses.Arc`; graded: 1 where weights are multiplied by what is sent; wide: 1
-    where the sum of a step is an int64; port; kind: PLAIN, OTHER (graded, or at port 1) or PLASTIC; rule: number of
-    a plastic one; and where its part of each array below begins.
+    - FIRST: first neuron. BLOCK: likewise, in blocks of 64 flags. STAGE: first population of each stage, as many as
+      there are stages, and one more. ARC: first arc into it.
+    - MODEL: of `neurons`. GRADED: 1 where it sends anything but 0 and 1. PERIOD, PHASE: the steps, counted from 1,
+      before which u and v are zeroed; period 0: none.
+    - ALIKE: 1 where all its neurons stand on one core and send to the same cores.
+    - TILED: 1 where `tiles` runs it, whose weights are in tiles and not in weight. BRIEF: 1 where of u nothing is left
+      after a step, and its sum cannot leave 24 bits. SILENT: 1 where it is tiled and alike, and no projection takes
+      its spikes.
 
-    core, packets, hops: per neuron, its core (-1: input) and what one of its spikes sends.
-    fan: int64[neurons + 1] into fan_core, fan_synapses: synapses per target core that a spike reaches.
-    updates: int64[cores], neurons of each core. alike: 1 for a population all of whose neurons stand on
-    one core and send to the same cores.
+    arcs: int64[17, arcs]: SOURCE, LAG, LAYOUT, DOWN, WRAP, WIDE, PORT as in `synapses.Arc`; CARRIES: 1 where weights
+    are multiplied by what is sent; KIND: PLAIN, OTHER (graded, or at port 1) or PLASTIC; RULE: number of a plastic
+    one; WEIGHT, SITE, POINTER, TARGET, RUN, TILES: where its part of each array below begins; MOST: in tiles, the
+    largest of its weights, without sign, at least 1.
 
-    tiled: 1 for a population that `tiles` runs, whose weights are in tiles (int16), from arc_tiles of each arc on,
-    and not in weight; arc_most: the largest of them, without sign, at least 1. brief: 1 where of u nothing is left
-    after a step, and its sum cannot leave 24 bits.
+    registers: int32[5, neurons], see `registers`; v keeps KEEP_V / 4096 of itself each step. neurons: int32[4,
+    neurons]: FLAT, row-major index within its population; CORE (-1: input); PACKETS, HOPS, what one of its spikes
+    sends. weight: flat, int16 where all weights fit, else int32. sites: int64[n, 3], runs: int32[n, 3], layout RUNS;
+    target: int32, layout LISTS; pointer: int64, into runs of a site or targets of a neuron.
+    fan: int64[neurons + 1] into the columns of fans, int32[2, n]: cores that a spike reaches, synapses there.
+    updates: int64[cores], neurons of each core. tiles: int16. rules: of plastic projections; None where the program is
+    `plain`.
     """
 
-    first: Int64
-    block: Int64
-    stage: Int64
     output: int
     readout: int
-    flat: Int32
-    model: Int64
-    graded: Int64
-    period: Int64
-    phase: Int64
-    keep_u: Int32
-    keep_v: Int32
-    bias: Int32
-    threshold: Int32
-    extra: Int32
-    arc: Int64
-    arc_source: Int64
-    arc_lag: Int64
-    arc_layout: Int64
-    arc_down: Int64
-    arc_wrap: Int64
-    arc_graded: Int64
-    arc_wide: Int64
-    arc_port: Int64
-    arc_kind: Int64
-    arc_rule: Int64
-    arc_weight: Int64
-    arc_site: Int64
-    arc_pointer: Int64
-    arc_target: Int64
-    arc_run: Int64
-    weight: NDArray[Any]  # int16 where all weights fit, else int32
-    site: Int32
-    base_weight: Int64
-    base_target: Int32
-    pointer: Int64
+    stages: int
+    populations: Int64
+    arcs: Int64
+    registers: Int32
+    neurons: Int32
+    weight: NDArray[Any]
+    sites: Int64
+    runs: Int32
     target: Int32
-    run_weight: Int32
-    run_length: Int32
-    core: Int32
-    packets: Int32
-    hops: Int32
+    pointer: Int64
     fan: Int64
-    fan_core: Int32
-    fan_synapses: Int32
+    fans: Int32
     updates: Int64
-    alike: Int64
-    rules: Rules
-    tiled: Int64
     tiles: NDArray[np.int16]
-    arc_tiles: Int64
-    arc_most: Int64
-    brief: Int64
+    rules: Rules | None
+
+    @property
+    def first(self) -> Int64:
+        """First neuron of each population, and where the last one ends."""
+        return cast(Int64, self.populations[FIRST])
+
+    @property
+    def block(self) -> Int64:
+        """Likewise, in blocks of 64 flags."""
+        return cast(Int64, self.populations[BLOCK])
+
+    @property
+    def graded(self) -> Int64:
+        """Per population, 1 where it sends anything but 0 and 1."""
+        return cast(Int64, self.populations[GRADED, :-1])
+
+    @property
+    def tiled(self) -> Int64:
+        """Per population, 1 where `tiles` runs it."""
+        return cast(Int64, self.populations[TILED, :-1])
 
 
 def names_of(program: Program) -> list[str]:
@@ -146,59 +146,62 @@ def _pack(program: Program) -> Packed:
     columns = [
         np.concatenate(parts) for parts in zip(*(registers(p, orders[p.name].flat) for p in populations), strict=True)
     ]
-    untiled = Packed(
-        first=_offsets([p.size for p in populations]),
-        block=_offsets([-(-p.size // 64) for p in populations]),
-        stage=_stages(program, names),
+    stage, found = _stages(program, names), _arcs(program, names, orders)
+    traffic = _traffic(program, names, orders)
+    table = np.zeros((12, len(names) + 1), np.int64)
+    table[FIRST] = _offsets([p.size for p in populations])
+    table[BLOCK] = _offsets([-(-p.size // 64) for p in populations])
+    table[STAGE, : stage.size] = stage
+    table[ARC] = found["begins"]
+    table[MODEL, :-1] = [MODELS[p.model] for p in populations]
+    table[GRADED, :-1] = [graded(p) for p in populations]
+    table[PERIOD, :-1], table[PHASE, :-1] = _resets(populations)
+    table[ALIKE, :-1] = traffic["alike"]
+    flat = np.concatenate([orders[n].flat for n in names])
+    made = Packed(
         output=names.index(program.output),
         readout=READOUTS.index(program.readout),
-        flat=np.concatenate([orders[n].flat for n in names]).astype(np.int32),
-        model=np.array([MODELS[p.model] for p in populations], np.int64),
-        graded=np.array([graded(p) for p in populations], np.int64),
-        **_resets(populations),
-        **dict(zip(REGISTERS, columns, strict=True)),
-        **_arcs(program, names, orders),
-        **_traffic(program, names, orders),
-        rules=rules_of(
-            [
-                (p, names.index(p.source), names.index(p.target), orders[p.source], orders[p.target])
-                for p in plastic_of(program)
-            ]
-        ),
-        tiled=np.zeros(len(names), np.int64),
+        stages=stage.size - 1,
+        populations=table,
+        registers=np.stack(columns),
+        neurons=np.stack([flat, traffic["core"], traffic["packets"], traffic["hops"]]).astype(np.int32),
+        **{n: found[n] for n in ("arcs", "weight", "sites", "runs", "target", "pointer")},
+        **{n: traffic[n] for n in ("fan", "fans", "updates")},
         tiles=np.zeros(0, np.int16),
-        arc_tiles=np.zeros(0, np.int64),
-        arc_most=np.zeros(0, np.int64),
-        brief=np.zeros(len(names), np.int64),
+        rules=None,
     )
-    return _tiled(untiled)
+    if plain(made):
+        return _tiled(made)
+    taught = [
+        (p, names.index(p.source), names.index(p.target), orders[p.source], orders[p.target])
+        for p in plastic_of(program)
+    ]
+    return made._replace(rules=rules_of(taught))
 
 
 def plain(net: Packed) -> bool:
     """Whether there is nothing but LIF and spikes, for which a smaller kernel is compiled."""
-    others = (net.model != neurons.LIF).any() or net.period.any() or (net.arc_kind != PLAIN).any()
-    return not (others or net.graded.any())
+    others = (net.populations[[PERIOD, GRADED]] != 0).any() or (net.populations[MODEL, :-1] != neurons.LIF).any()
+    return not (others or (net.arcs[KIND] != PLAIN).any())
 
 
 def _tiled(net: Packed) -> Packed:
     """With the weights of layers that `tiles` can run in tiles: nothing of a layer's spikes comes back to it, all
     that leads to it are dense matrices of small weights, and it is not much smaller than its tiles."""
-    count = net.first.size - 1
-    tiled, brief = np.zeros(count, np.int64), np.zeros(count, np.int64)
-    ends = np.concatenate([net.arc_weight[1:], [net.weight.size]]) if net.arc_weight.size else net.arc_weight
-    begins, kept, tiles, arc_tiles = net.arc_weight.copy(), [net.weight[:0]], [np.zeros(0, np.int16)], ends * 0
-    alone = net.stage[:-1][np.diff(net.stage) == 1] if plain(net) else net.stage[:0]
-    arc_most, at = np.ones_like(ends), 0
-    for p in range(count):
-        into, n = range(net.arc[p], net.arc[p + 1]), int(net.first[p + 1] - net.first[p])
-        parts = [net.weight[net.arc_weight[k] : ends[k]] for k in into]
+    table, arcs = net.populations.copy(), net.arcs.copy()
+    ends = np.concatenate([net.arcs[WEIGHT, 1:], [net.weight.size]]) if arcs.size else arcs[WEIGHT]
+    kept, tiles, at = [net.weight[:0]], [np.zeros(0, np.int16)], 0
+    stage = table[STAGE, : net.stages + 1]
+    alone = stage[:-1][np.diff(stage) == 1]
+    for p in range(table.shape[1] - 1):
+        into, n = range(table[ARC, p], table[ARC, p + 1]), int(table[FIRST, p + 1] - table[FIRST, p])
+        parts = [net.weight[net.arcs[WEIGHT, k] : ends[k]] for k in into]
         fits = TILE * -(-n // TILE) <= TILES_WASTE * n and p in alone
-        rows = all(net.arc_layout[k] == ROWS and net.arc_down[k] == 0 and net.arc_source[k] != p for k in into)
+        rows = all(arcs[LAYOUT, k] == ROWS and arcs[DOWN, k] == 0 and arcs[SOURCE, k] != p for k in into)
         small = all(int(np.abs(w.astype(np.int64)).max(initial=0)) <= FITS for w in parts)
-        tiled[p] = fits and rows and small
-        if not tiled[p]:
+        if not (fits and rows and small):
             for k, w in zip(into, parts, strict=True):
-                begins[k] = sum(x.size for x in kept)
+                arcs[WEIGHT, k] = sum(x.size for x in kept)
                 kept.append(w)
             continue
         most = np.zeros(n, np.int64)
@@ -207,21 +210,14 @@ def _tiled(net: Packed) -> Packed:
             most += np.maximum(np.maximum(matrix, 0).sum(axis=0), -np.minimum(matrix, 0).sum(axis=0))
             whole = np.zeros((len(matrix), TILE * -(-n // TILE)), np.int16)
             whole[:, :n] = matrix
-            arc_tiles[k], arc_most[k] = at, max(1, int(np.abs(matrix).max(initial=0)))
+            arcs[TILES, k], arcs[MOST, k] = at, max(1, int(np.abs(matrix).max(initial=0)))
             at += whole.size
             tiles.append(whole.reshape(len(matrix), -1, TILE).transpose(1, 0, 2).ravel())
-        here = slice(net.first[p], net.first[p + 1])
-        brief[p] = not net.keep_u[here].any() and 64 * int(most.max(initial=0)) < 1 << 23
-    weight = np.concatenate(kept)
-    return net._replace(
-        tiled=tiled,
-        brief=brief,
-        tiles=np.concatenate(tiles),
-        arc_tiles=arc_tiles,
-        arc_most=arc_most,
-        arc_weight=begins,
-        weight=weight,
-    )
+        keep_u = net.registers[KEEP_U, table[FIRST, p] : table[FIRST, p + 1]]
+        table[TILED, p] = 1
+        table[BRIEF, p] = not keep_u.any() and 64 * int(most.max(initial=0)) < 1 << 23
+        table[SILENT, p] = table[ALIKE, p] and not (arcs[SOURCE] == p).any()
+    return net._replace(populations=table, arcs=arcs, weight=np.concatenate(kept), tiles=np.concatenate(tiles))
 
 
 def plastic_of(program: Program) -> list[Projection]:
@@ -248,7 +244,7 @@ def _wrapped(values: Int64) -> Int32:
 
 
 def registers(population: Population, flat: Int64) -> tuple[Int32, ...]:
-    """`REGISTERS` of a population's neurons, in the order given by ``flat``: what `neurons` takes of them.
+    """KEEP_U to EXTRA of a population's neurons, in the order given by ``flat``: what `neurons` takes of them.
 
     LIF and its kin: threshold (of a ternary one the upper), extra the lower threshold. Sigma-delta: keep_u left
     shift of the input, keep_v flags, extra right shift of the output. Resonators: keep_u cosine, keep_v sine, bias
@@ -275,10 +271,10 @@ def registers(population: Population, flat: Int64) -> tuple[Int32, ...]:
     return tuple(_wrapped(values) for values in found)
 
 
-def _resets(populations: list[Population]) -> dict[str, Any]:
+def _resets(populations: list[Population]) -> tuple[Int64, Int64]:
     interval = np.array([int(p.params.get("reset_interval", np.array(0))) for p in populations], np.int64)
     offset = np.array([int(p.params.get("reset_offset", np.array(0))) for p in populations], np.int64)
-    return {"period": interval, "phase": offset % np.maximum(interval, 1)}
+    return interval, offset % np.maximum(interval, 1)
 
 
 def _arcs(program: Program, names: list[str], orders: dict[str, Order]) -> dict[str, Any]:
@@ -296,32 +292,35 @@ def _arcs(program: Program, names: list[str], orders: dict[str, Order]) -> dict[
         begins.append(len(found))
     parts = [a for _, a in found]
 
-    def scalars(name: str) -> Int64:
-        return np.array([getattr(a, name) for a in parts], np.int64)
+    def joined(arrays: list[Any], columns: int = 0) -> Int64:
+        shape = (0, columns) if columns else (0,)
+        return np.concatenate([np.zeros(shape, np.int64), *arrays])
 
-    def starts(name: str) -> Int64:
-        return _offsets([getattr(a, name).size for a in parts])[:-1]
-
-    def joined(name: str, dtype: type) -> NDArray[Any]:
-        return np.concatenate([np.zeros(0, np.int64), *(getattr(a, name) for a in parts)]).astype(dtype)
-
-    weight = joined("weight", np.int64).astype(np.int32)
+    weights, pointers = [a.weight for a in parts], [a.pointer for a in parts]
+    sites = [np.stack([a.site, a.base_weight, a.base_target], axis=1) for a in parts]
+    runs = [np.stack([a.target, a.run_weight, a.run_length], axis=1) for a in parts if a.layout == RUNS]
+    targets = [a.target[:0] if a.layout == RUNS else a.target for a in parts]
+    table = np.zeros((17, len(parts)), np.int64)
+    scalars = {LAG: "lag", LAYOUT: "layout", DOWN: "down", WRAP: "wrap", CARRIES: "graded", WIDE: "wide", PORT: "port"}
+    for row, name in (scalars | {RULE: "rule"}).items():
+        table[row] = [getattr(a, name) for a in parts]
+    table[SOURCE] = [source for source, _ in found]
+    table[KIND] = np.where(table[RULE] >= 0, PLASTIC, np.where((table[CARRIES] > 0) | (table[PORT] > 0), OTHER, PLAIN))
+    lengths = [a.run_weight.size for a in parts]
+    for row, arrays in {WEIGHT: weights, SITE: sites, POINTER: pointers, TARGET: targets}.items():
+        table[row] = _offsets([len(a) for a in arrays])[:-1]
+    table[RUN], table[MOST] = _offsets(lengths)[:-1], 1
+    weight = joined(weights).astype(np.int32)
     if weight.size == 0 or (weight.min() >= -(1 << 15) and weight.max() < 1 << 15):
         weight = weight.astype(np.int16)  # half the memory traffic
-    rule = np.array([a.rule for a in parts], np.int64)
-    other = (scalars("graded") > 0) | (scalars("port") > 0)
     return {
-        "arc_kind": np.where(rule >= 0, PLASTIC, np.where(other, OTHER, PLAIN)).astype(np.int64),
-        "arc_rule": rule,
-        "arc": np.array(begins, np.int64),
-        "arc_source": np.array([source for source, _ in found], np.int64),
-        **{f"arc_{n}": scalars(n) for n in ("lag", "layout", "down", "wrap", "graded", "wide", "port")},
-        **{f"arc_{n}": starts(n) for n in ("weight", "site", "pointer", "target")},
-        "arc_run": starts("run_weight"),
+        "begins": begins,
+        "arcs": table,
         "weight": weight,
-        "base_weight": joined("base_weight", np.int64),
-        "pointer": joined("pointer", np.int64),
-        **{n: joined(n, np.int32) for n in ("site", "base_target", "target", "run_weight", "run_length")},
+        "sites": joined(sites, 3),
+        "runs": joined(runs, 3).astype(np.int32),
+        "target": joined(targets).astype(np.int32),
+        "pointer": joined(pointers),
     }
 
 
@@ -362,11 +361,10 @@ def _traffic(program: Program, names: list[str], orders: dict[str, Order]) -> di
             alike[i] = bool((reached == reached[:1]).all())
     return {
         "alike": np.array(alike, np.int64),
-        "core": everywhere.astype(np.int32),
-        "packets": np.concatenate(packets).astype(np.int32),
-        "hops": np.concatenate(hops).astype(np.int32),
+        "core": everywhere,
+        "packets": np.concatenate(packets),
+        "hops": np.concatenate(hops),
         "fan": fan_begins,
-        "fan_core": np.concatenate(fan_core).astype(np.int32),
-        "fan_synapses": np.concatenate(fan_synapses).astype(np.int32),
+        "fans": np.stack([np.concatenate(fan_core), np.concatenate(fan_synapses)]).astype(np.int32),
         "updates": np.bincount(everywhere[everywhere >= 0], minlength=cores).astype(np.int64),
     }

@@ -10,14 +10,29 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from neuro.hardware.loihi2.packed import Packed
+from neuro.hardware.loihi2.packed import (
+    ALIKE,
+    CORE,
+    FIRST,
+    FLAT,
+    GRADED,
+    HOPS,
+    PACKETS,
+    SYNAPSES,
+    TILED,
+    TO_CORE,
+)
 from neuro.hardware.loihi2.plastic import Learned
-from neuro.jit import disjoint, lowest, ones, piece, set_bytes
+from neuro.jit import disjoint, kernel, lowest, ones, set_bytes
 
 I32 = np.int32
+I64 = np.int64
 U = np.uintp  # as in delivery.py
 U64 = np.uint64
 AHEAD = 4  # places behind the last event that `collect` may overwrite
+BEGIN, END = 0, 1  # of `Work.span`
+SYNOPS, SPIKES, SENT, LINKS = 0, 1, 2, 3  # rows of `Out.booked`
+TOO_SHORT, NOT_BINARY = -1, -2  # instead of a number of events
 COUNT, SUM, MAX, LAST = 0, 1, 2, 3  # neuro.ir.READOUTS
 U_ROW, V_ROW, A_ROW, W_ROW, X_ROW, B_ROW = 0, 1, 2, 3, 4, 5  # of `Out.columns`, variables as they stand in `Work`
 
@@ -55,185 +70,202 @@ def collect(flags: Words, first: int, last: int, events: Int32, end: int) -> int
 
 
 @disjoint
-def take_row(dense: Bytes, t: int, b: int, fired: Bytes, entered: Bytes) -> None:
-    """The inputs of a step into the first bytes of ``fired``, in whole blocks, and on record."""
-    n = U(dense.shape[2])
+def take_row(dense: Bytes, b: int, t: int, fired: Bytes, entered: Bytes) -> int:
+    """The inputs of a step into the first bytes of ``fired``, in whole blocks, and on record: all their bits, where
+    they are more than 0 and 1."""
+    n, found = U(dense.shape[2]), np.uint8(0)
     for k in range(n):
-        fired[U(k)] = dense[t, b, U(k)]
+        x = dense[t, b, U(k)]
+        fired[U(k)] = x
+        found |= x
     if entered.size > 0:
         for k in range(n):
-            entered[t, b, U(k)] = dense[t, b, U(k)]
+            entered[b, t, U(k)] = dense[t, b, U(k)]
+    return np.int64(found)  # type: ignore[return-value]
+
+
+@kernel
+def enter(
+    dense: Bytes, b: int, fired: Bytes, flags: Words, entered: Bytes, events: Int32, span: Int64, injected: Int64
+) -> int:
+    """The input of sample b as events and on record; how many, or TOO_SHORT, or NOT_BINARY."""
+    inputs, used, found = dense.shape[2], I64(0), I64(0)
+    none, blocks = I64(0), (inputs + 63) // 64
+    for t in range(injected.shape[1]):
+        begin = used
+        if t < dense.shape[0]:
+            if used + inputs > events.size - AHEAD:
+                return TOO_SHORT
+            found |= take_row(dense, b, t, fired, entered)
+            used = collect(flags, none, blocks, events, used)
+        elif entered.size > 0:
+            for k in range(inputs):
+                entered[b, t, k] = 0
+        span[0, t, BEGIN], span[0, t, END], injected[b, t] = begin, used, used - begin
+    return used if found < 2 else NOT_BINARY
 
 
 @disjoint
-def clear(tiled: Int64, first: Int64, spikes: Bytes, entered: Bytes, length: int, b: int) -> None:
-    """No recorded spikes of a sample but in layers that `tiles` writes whole, and none that enter after its end."""
-    for t in range(length, entered.shape[0]):
-        for k in range(U(first[1])):
-            entered[t, b, U(k)] = 0
-    for t in range(spikes.shape[0]):
-        for p in range(1, tiled.size):
-            if tiled[p] == 0:
-                for k in range(U(first[p] - first[1]), U(first[p + 1] - first[1])):
-                    spikes[t, b, U(k)] = 0
-
-
-@disjoint
-def book(
+def settle(
     events: Int32,
-    start: Int64,
-    stop: Int64,
+    span: Int64,
     p: int,
-    t: int,
-    until: int,
-    lo: int,
-    alike: bool,
+    populations: Int64,
+    neurons: Int32,
     fan: Int64,
-    fan_core: Int32,
-    fan_synapses: Int32,
-    core: Int32,
-    packets: Int32,
-    hops: Int32,
+    fans: Int32,
     booked: Int64,
+    spikes: Bytes,
+    scores: Int64,
+    since: int,
     b: int,
 ) -> None:
-    """Count what the spikes of population p cause, whose first neuron is lo, in steps t..until-1. Where all of its
-    neurons send to the same cores (``alike``), the first of a step stands for all but in synapses."""
-    first = U(lo)
-    for step in range(t, until):
-        begin, end = U(start[p, step]), U(stop[p, step])
+    """Write down what population p of sample b did in all steps: its spikes, where nothing else records them, in
+    scores those of steps since.., and what they cause. Where all of its neurons send to the same cores (ALIKE), the
+    first of a step stands for all but in synapses."""
+    first, alike = U(populations[FIRST, p]), populations[ALIKE, p] == 1
+    from_, to = U(populations[FIRST, p] - populations[FIRST, 1]), U(populations[FIRST, p + 1] - populations[FIRST, 1])
+    records = spikes.size > 0 and p > 0 and populations[TILED, p] == 0 and populations[GRADED, p] == 0
+    for t in range(span.shape[1]):
+        begin, end = U(span[p, t, BEGIN]), U(span[p, t, END])
+        if records:
+            for k in range(from_, to):
+                spikes[b, t, U(k)] = 0
+            for e in range(begin, end):
+                spikes[b, t, from_ + U(neurons[FLAT, first + U(events[U(e)])])] = 1
         if begin == end:
             continue
-        synops, spikes, sent, links = booked[0, b, step], booked[1, b, step], booked[2, b, step], booked[3, b, step]
+        if t >= since:
+            for e in range(begin, end):
+                scores[b, neurons[FLAT, first + U(events[U(e)])]] += 1
         if alike:
             neuron = first + U(events[begin])
-            many, width = np.int64(end - begin), U(fan[neuron + U(1)] - fan[neuron])
+            many, width = I64(end - begin), U(fan[neuron + U(1)] - fan[neuron])
             for f in range(width):
-                total = np.int64(0)
+                total = I64(0)
                 for e in range(begin, end):
-                    total += np.int64(fan_synapses[U(fan[first]) + U(events[U(e)]) * width + U(f)])
-                synops[U(fan_core[U(fan[neuron]) + U(f)])] += total
-            if core[neuron] >= 0:  # inputs sit on no core
-                at = U(core[neuron])
-                spikes[at] += many
-                sent[at] += many * packets[neuron]
-                links[at] += many * hops[neuron]
+                    total += I64(fans[SYNAPSES, U(fan[first]) + U(events[U(e)]) * width + U(f)])
+                booked[SYNOPS, b, t, U(fans[TO_CORE, U(fan[neuron]) + U(f)])] += total
+            if neurons[CORE, neuron] >= 0:  # inputs sit on no core
+                at = U(neurons[CORE, neuron])
+                booked[SPIKES, b, t, at] += many
+                booked[SENT, b, t, at] += many * neurons[PACKETS, neuron]
+                booked[LINKS, b, t, at] += many * neurons[HOPS, neuron]
             continue
         for e in range(begin, end):
             neuron = first + U(events[U(e)])
             for f in range(U(fan[neuron]), U(fan[neuron + U(1)])):
-                synops[U(fan_core[U(f)])] += fan_synapses[U(f)]
-            if core[neuron] >= 0:
-                at = U(core[neuron])
-                spikes[at] += 1
-                sent[at] += packets[neuron]
-                links[at] += hops[neuron]
+                booked[SYNOPS, b, t, U(fans[TO_CORE, U(f)])] += fans[SYNAPSES, U(f)]
+            if neurons[CORE, neuron] >= 0:
+                at = U(neurons[CORE, neuron])
+                booked[SPIKES, b, t, at] += 1
+                booked[SENT, b, t, at] += neurons[PACKETS, neuron]
+                booked[LINKS, b, t, at] += neurons[HOPS, neuron]
 
 
-@piece
+@kernel
 def score(
-    net: Packed, lo: int, hi: int, v: Int32, events: Int32, begin: int, end: int, since: int, scores: Int64, b: int
+    readout: int, neurons: Int32, lo: int, n: int, values: Int32, at: int, since: int, scores: Int64, b: int
 ) -> None:
-    """One step of the readout. since: steps since its window began."""
-    if net.readout == COUNT:
-        for e in range(begin, end):
-            scores[b, net.flat[lo + events[e]]] += 1
-        return
-    for i in range(lo, hi):
-        at = net.flat[i]
-        if net.readout == SUM:
-            scores[b, at] += v[i]
-        elif net.readout == LAST or since == 0:
-            scores[b, at] = v[i]
+    """One step of a readout that reads membranes: neurons lo..lo+n-1, which stand in values[at : at + n]. since: steps
+    since its window began."""
+    for k in range(U(n)):
+        place, value = neurons[FLAT, U(lo) + U(k)], I64(values[U(at) + U(k)])
+        if readout == SUM:
+            scores[b, place] += value
+        elif readout == LAST or since == 0:
+            scores[b, place] = value
         else:
-            scores[b, at] = max(scores[b, at], np.int64(v[i]))
+            scores[b, place] = max(scores[b, place], value)
 
 
-@piece
-def write(net: Packed, lo: int, hi: int, values: Int32, probes: Int32, t: int, b: int, column: int) -> None:
-    """A probe's values of one step in row-major order, from column on; column < 0: not asked for."""
+@kernel
+def write(neurons: Int32, lo: int, n: int, values: Int32, at: int, probes: Int32, t: int, b: int, column: int) -> None:
+    """A probe's values of one step, as in `score`, in row-major order, from column on; column < 0: not asked for."""
     if column >= 0:
-        for i in range(lo, hi):
-            probes[t, b, column + net.flat[i]] = values[i]
+        for k in range(U(n)):
+            probes[t, b, column + neurons[FLAT, U(lo) + U(k)]] = values[U(at) + U(k)]
 
 
-class Work(NamedTuple):
-    """Room for one sample. events: spikes of all populations and steps, as places within the population;
-    those of population p in step t are events[start[p, t]:stop[p, t]]. payload: what they carry, of populations that
-    send anything but 0 and 1. u, v, w, x: state; a, b: what arrives, b at the imaginary port; part, wide: sums on
-    their way; sent: messages of a step; one entry per neuron (w, x, b, wide, sent: none where nobody needs them).
-    learned: plastic weights and traces.
-    fired: one byte per neuron, whole blocks of 64 per population, and flags the same memory as words.
-    lanes, sums: a tile of `tiles`; raster: the bytes of a whole layer in all steps, and rows the same as words."""
+class Others(NamedTuple):
+    """Room for what only some models have. payload: what events carry, of populations that send anything but 0 and 1.
+    w, x: state; b: what arrives at the imaginary port; sent: messages of a step; wide: sums on their way; one entry
+    per neuron (wide: none where nobody needs it). learned: plastic weights and traces."""
 
-    start: Int64
-    stop: Int64
-    events: Int32
     payload: Int32
-    u: Int32
-    v: Int32
-    a: Int32
-    part: Int32
     w: Int32
     x: Int32
     b: Int32
     sent: Int32
     wide: Int64
+    learned: Learned
+
+
+class Work(NamedTuple):
+    """Room for one sample. events: spikes of all populations and steps, as places within the population;
+    those of population p in step t are events[span[p, t, BEGIN]:span[p, t, END]]. u, v: state; a: what arrives; part:
+    sums on their way; one entry per neuron.
+    fired: one byte per neuron, whole blocks of 64 per population, and flags the same memory as words.
+    lanes, sums: a tile of `tiles`; raster: the bytes of a whole layer in all steps, and rows the same as words.
+    others: None where the program is `packed.plain`."""
+
+    span: Int64
+    events: Int32
+    u: Int32
+    v: Int32
+    a: Int32
+    part: Int32
     fired: Bytes
     flags: Words
-    learned: Learned
     lanes: Int32
     sums: Int16
     raster: Bytes
     rows: Words
+    others: Others | None
+
+    @property
+    def w(self) -> Int32 | None:
+        """`Others.w`, likewise the next three."""
+        return self.others and self.others.w
+
+    @property
+    def x(self) -> Int32 | None:
+        return self.others and self.others.x
+
+    @property
+    def b(self) -> Int32 | None:
+        return self.others and self.others.b
+
+    @property
+    def sent(self) -> Int32 | None:
+        return self.others and self.others.sent
+
+
+class Messages(NamedTuple):
+    """What a batch that is not `packed.plain` fills besides. messages: [steps, batch, neurons], what graded populations
+    send, from column[p] on. learned: [3, plastic projections], as `Out.columns`. draws: random numbers of each, see
+    `learning.draws`."""
+
+    column: Int64
+    learned: Int64
+    draws: Int64
+    messages: Int32
 
 
 class Out(NamedTuple):
     """What a batch fills, zero before. columns: [6, populations], where a variable of each (its `ROW`) goes in probes,
-    or -1. messages: [steps, batch, neurons], what graded populations send, from column[p] on.
+    or -1.
 
-    spikes: [steps, batch, neurons without inputs], or empty: not recorded. entered: [steps, batch, inputs] likewise;
+    spikes: [batch, steps, neurons without inputs], or empty: not recorded. entered: [batch, steps, inputs] likewise;
     neither need be zero before. probes: [steps, batch, columns].
-    learned: [3, plastic projections], as columns. draws: random numbers of each, see `learning.draws`.
     scores: [batch, n]. booked: [4, batch, steps, cores], synops, spikes, packets, hops. injected: [batch, steps].
     """
 
     columns: Int64
-    column: Int64
-    learned: Int64
-    draws: Int64
     spikes: Bytes
     entered: Bytes
-    messages: Int32
     probes: Int32
     scores: Int64
     booked: Int64
     injected: Int64
-
-
-@piece
-def book_population(net: Packed, work: Work, out: Out, p: int, b: int, t: int, until: int) -> None:
-    """`book` of steps t..until-1 of a population, which stand in work.events."""
-    spikes = work.events, work.start, work.stop, p, t, until, net.first[p], net.alike[p] == 1
-    each = net.fan, net.fan_core, net.fan_synapses, net.core, net.packets, net.hops
-    book(*spikes, *each, out.booked, b)
-
-
-@piece
-def settle(
-    net: Packed, work: Work, out: Out, p: int, b: int, t: int, begin: int, end: int, since: int, recorded: bool
-) -> None:
-    """Write down step t of population p, whose spikes are events[begin:end]. since: as in `score`. recorded: its
-    spikes are already, and its membranes have been read."""
-    lo, hi, inputs = net.first[p], net.first[p + 1], net.first[1]
-    work.start[p, t] = begin
-    work.stop[p, t] = end
-    if out.spikes.size > 0 and p > 0 and not recorded:
-        if net.graded[p] == 1:
-            for e in range(begin, end):
-                out.messages[t, b, out.column[p] + net.flat[lo + work.events[e]]] = work.payload[e]
-        else:
-            for e in range(begin, end):
-                out.spikes[t, b, lo - inputs + net.flat[lo + work.events[e]]] = 1
-    if p == net.output and since >= 0 and (net.readout == COUNT or not recorded):
-        score(net, lo, hi, work.v, work.events, begin, end, since, out.scores, b)
+    others: Messages | None

@@ -14,29 +14,50 @@ from numpy.typing import NDArray
 
 from neuro.hardware.integer import decay, saturate, wrap_once
 from neuro.hardware.loihi2.neurons import LIMIT
-from neuro.hardware.loihi2.packed import TILE, Packed
+from neuro.hardware.loihi2.packed import (
+    ARC,
+    BIAS,
+    BLOCK,
+    BRIEF,
+    CORE,
+    FIRST,
+    KEEP_U,
+    KEEP_V,
+    LAG,
+    MOST,
+    SILENT,
+    SOURCE,
+    THRESHOLD,
+    TILE,
+    TILES,
+    Packed,
+)
 from neuro.hardware.loihi2.record import (
     A_ROW,
     AHEAD,
+    BEGIN,
     COUNT,
-    LAST,
-    SUM,
+    END,
+    SPIKES,
+    TOO_SHORT,
     U_ROW,
     V_ROW,
     Out,
     Work,
-    book_population,
     collect,
+    score,
     settle,
+    write,
 )
-from neuro.jit import disjoint, kernel, piece, wide
+from neuro.jit import disjoint, kernel, ones, piece, set_bytes, wide
 
 I16 = np.int16
 I32 = np.int32
+I64 = np.int64
 U = np.uintp  # an index that cannot be negative: the compiler drops Python's wrap-around and vectorises
 HOLDS = 32767  # int16
 # where each variable and register of a tile stands in `lanes`; what arrives stands first
-IN_U, IN_V, KEEP_U, KEEP_V, BIAS, THRESHOLD, LANES = (U(k * TILE) for k in range(1, 8))
+IN_U, IN_V, KEEP_U_AT, KEEP_V_AT, BIAS_AT, THRESHOLD_AT, LANES = (U(k * TILE) for k in range(1, 8))
 
 Int16 = NDArray[np.int16]
 Int32 = NDArray[np.int32]
@@ -71,10 +92,10 @@ def fire(lanes: Int32, sums: Int16, raster: Bytes, at: int) -> None:
     for k in range(TILE):
         j = U(k)
         arrived = I32(lanes[j] + I32(sums[j]))
-        current = wrap_once(I32(decay(lanes[IN_U + j], lanes[KEEP_U + j]) + I32(arrived << 6)))
-        drift = I32(decay(lanes[IN_V + j], lanes[KEEP_V + j]) + current)
-        membrane = saturate(I32(drift + lanes[BIAS + j]), -LIMIT, LIMIT)
-        spike = membrane > lanes[THRESHOLD + j]
+        current = wrap_once(I32(decay(lanes[IN_U + j], lanes[KEEP_U_AT + j]) + I32(arrived << 6)))
+        drift = I32(decay(lanes[IN_V + j], lanes[KEEP_V_AT + j]) + current)
+        membrane = saturate(I32(drift + lanes[BIAS_AT + j]), -LIMIT, LIMIT)
+        spike = membrane > lanes[THRESHOLD_AT + j]
         lanes[IN_U + j] = current
         lanes[IN_V + j] = I32(0) if spike else membrane
         raster[U(at) + j] = spike
@@ -84,39 +105,17 @@ def fire(lanes: Int32, sums: Int16, raster: Bytes, at: int) -> None:
 
 @piece
 def fire_brief(lanes: Int32, sums: Int16, raster: Bytes, at: int) -> None:
-    """The same where nothing of u is left after a step and its sum cannot leave 24 bits."""
+    """The same where nothing of u is left after a step, its sum cannot leave 24 bits, and nobody reads it."""
     for k in range(TILE):
         j = U(k)
         current = I32(I32(lanes[j] + I32(sums[j])) << 6)
-        drift = I32(decay(lanes[IN_V + j], lanes[KEEP_V + j]) + current)
-        membrane = saturate(I32(drift + lanes[BIAS + j]), -LIMIT, LIMIT)
-        spike = membrane > lanes[THRESHOLD + j]
-        lanes[IN_U + j] = current
+        drift = I32(decay(lanes[IN_V + j], lanes[KEEP_V_AT + j]) + current)
+        membrane = saturate(I32(drift + lanes[BIAS_AT + j]), -LIMIT, LIMIT)
+        spike = membrane > lanes[THRESHOLD_AT + j]
         lanes[IN_V + j] = I32(0) if spike else membrane
         raster[U(at) + j] = spike
         lanes[j] = I32(0)
         sums[j] = I16(0)
-
-
-@piece
-def note(lanes: Int32, first: np.uintp, probes: Int32, t: int, b: int, column: int, many: int) -> None:
-    """A probe's values of one step, from column on; column < 0: not asked for."""
-    if column >= 0:
-        for j in range(many):
-            probes[t, b, column + j] = lanes[first + U(j)]
-
-
-@piece
-def tally(lanes: Int32, readout: int, since: int, scores: Int64, b: int, first: int, many: int) -> None:
-    """`record.score` for readouts that read the membrane."""
-    for j in range(many):
-        value = np.int64(lanes[IN_V + U(j)])
-        if readout == SUM:
-            scores[b, first + j] += value
-        elif readout == LAST or since == 0:
-            scores[b, first + j] = value
-        else:
-            scores[b, first + j] = max(scores[b, first + j], value)
 
 
 @disjoint
@@ -124,132 +123,134 @@ def run_tile(
     lanes: Int32,
     sums: Int16,
     tiles: Int16,
-    tile: int,
+    here: int,
     many: int,
-    arc_begin: int,
-    arc_end: int,
-    arc_source: Int64,
-    arc_lag: Int64,
-    arc_tiles: Int64,
-    arc_most: Int64,
-    first: Int64,
-    start: Int64,
-    stop: Int64,
+    populations: Int64,
+    arcs: Int64,
+    neurons: Int32,
+    p: int,
+    span: Int64,
     events: Int32,
-    brief: bool,
     raster: Bytes,
     pitch: int,
     probes: Int32,
     columns: Int64,
-    p: int,
     readout: int,
     depth: int,
     scores: Int64,
     b: int,
 ) -> None:
-    """All steps of a tile of population p, ``many`` neurons of it real. pitch: bytes of the raster from step to step.
-    readout: as in `record`, or COUNT where this is not the output."""
+    """All steps of a tile of population p, whose first neuron is ``here`` there, ``many`` of them real. pitch: bytes of
+    the raster from step to step. readout: as in `record`, or COUNT where this is not the output."""
     wide()
-    here = TILE * tile
+    arc_begin, arc_end = populations[ARC, p], populations[ARC, p + 1]
     a_column, u_column, v_column = columns[A_ROW, p], columns[U_ROW, p], columns[V_ROW, p]
     probed = a_column >= 0 or u_column >= 0 or v_column >= 0
-    for t in range(start.shape[1]):
-        taken = 0  # of what 16 bits hold
-        for arc in range(arc_begin, arc_end):
-            source, then, most = arc_source[arc], t - arc_lag[arc], arc_most[arc]
+    brief, lo = populations[BRIEF, p] == 1 and not probed, populations[FIRST, p] + here
+    at_a, at_u, at_v = I64(0), I64(IN_U), I64(IN_V)
+    for t in range(span.shape[1]):
+        taken = I64(0)  # of what 16 bits hold
+        for k in range(arc_begin, arc_end):
+            arc = U(k)
+            source, then, most = U(arcs[SOURCE, arc]), t - arcs[LAG, arc], arcs[MOST, arc]
             if then < 0:
                 continue
-            base = arc_tiles[arc] + here * (first[source + 1] - first[source])
-            begin, end = start[source, then], stop[source, then]
+            base = arcs[TILES, arc] + here * (populations[FIRST, source + U(1)] - populations[FIRST, source])
+            begin, end = span[source, U(then), BEGIN], span[source, U(then), END]
             while begin < end:
                 until = end
                 if taken + (end - begin) * most > HOLDS:
                     flush(lanes, sums)
-                    taken, until = 0, min(end, begin + HOLDS // most)
+                    taken, until = I64(0), min(end, begin + HOLDS // most)
                 add_rows(sums, tiles, base, events, begin, until)
                 taken += (until - begin) * most
                 begin = until
         if probed:
             flush(lanes, sums)
-            note(lanes, U(0), probes, t, b, a_column + here if a_column >= 0 else a_column, many)
+            write(neurons, lo, many, lanes, at_a, probes, t, b, a_column)
         if brief:
             fire_brief(lanes, sums, raster, t * pitch + here)
         else:
             fire(lanes, sums, raster, t * pitch + here)
         if probed:
-            note(lanes, IN_U, probes, t, b, u_column + here if u_column >= 0 else u_column, many)
-            note(lanes, IN_V, probes, t, b, v_column + here if v_column >= 0 else v_column, many)
+            write(neurons, lo, many, lanes, at_u, probes, t, b, u_column)
+            write(neurons, lo, many, lanes, at_v, probes, t, b, v_column)
         if readout != COUNT and t >= depth:
-            tally(lanes, readout, t - depth, scores, b, here, many)
+            score(readout, neurons, lo, many, lanes, at_v, t - depth, scores, b)
 
 
 @kernel
-def load(net: Packed, lanes: Int32, begin: int, end: int) -> None:
+def load(registers: Int32, lanes: Int32, begin: int, end: int) -> None:
     """Neurons begin..end-1 at rest into the first lanes; the others never fire."""
     for k in range(LANES):
         lanes[k] = 0
     for k in range(TILE):
-        lanes[THRESHOLD + U(k)] = I32(2147483647)
+        lanes[THRESHOLD_AT + U(k)] = I32(2147483647)
     for k in range(end - begin):
-        i, j = begin + k, U(k)
-        lanes[KEEP_U + j] = net.keep_u[i]
-        lanes[KEEP_V + j] = net.keep_v[i]
-        lanes[BIAS + j] = net.bias[i]
-        lanes[THRESHOLD + j] = net.threshold[i]
+        i, j = U(begin + k), U(k)
+        lanes[KEEP_U_AT + j] = registers[KEEP_U, i]
+        lanes[KEEP_V_AT + j] = registers[KEEP_V, i]
+        lanes[BIAS_AT + j] = registers[BIAS, i]
+        lanes[THRESHOLD_AT + j] = registers[THRESHOLD, i]
 
 
 @disjoint
 def copy_rows(raster: Bytes, pitch: int, spikes: Bytes, b: int, first: int, many: int) -> None:
     """The raster of a population as recorded spikes, from neuron ``first`` on."""
-    for t in range(spikes.shape[0]):
+    for t in range(spikes.shape[1]):
         for k in range(U(many)):
-            spikes[t, b, U(first) + U(k)] = raster[U(t) * U(pitch) + U(k)]
+            spikes[b, t, U(first) + U(k)] = raster[U(t) * U(pitch) + U(k)]
+
+
+@disjoint
+def count(
+    lanes: Int32, raster: Bytes, at: int, pitch: int, since: int, steps: int, scores: Int64, b: int, n: int
+) -> None:
+    """Spikes of a tile, whose first neuron is ``at``, in steps since..steps-1, added to scores[at : at + n]."""
+    for k in range(TILE):
+        lanes[U(k)] = I32(0)
+    for t in range(U(since), U(steps)):
+        for k in range(TILE):
+            lanes[U(k)] = I32(lanes[U(k)] + raster[U(t) * U(pitch) + U(at) + U(k)])
+    for k in range(U(n)):
+        scores[b, U(at) + U(k)] += lanes[U(k)]
+        lanes[U(k)] = I32(0)
 
 
 @piece
 def run_layer(net: Packed, work: Work, out: Out, p: int, b: int, used: int, depth: int) -> int:
     """All steps of population p of sample b; events go to work.events from ``used`` on, whose new end it returns, or
-    -1: too short."""
-    lo, hi, blocks = net.first[p], net.first[p + 1], net.block[p + 1] - net.block[p]
-    readout = net.readout if p == net.output else COUNT
+    TOO_SHORT. Of a silent one nothing is listed, only counted."""
+    populations, lanes, raster, rows, span = net.populations, work.lanes, work.raster, work.rows, work.span
+    lo, hi, steps = populations[FIRST, p], populations[FIRST, p + 1], span.shape[1]
+    blocks = populations[BLOCK, p + 1] - populations[BLOCK, p]
+    pitch, is_output, silent = TILE * blocks, p == net.output, populations[SILENT, p] == 1
+    readout = net.readout if is_output else COUNT
     for tile in range(blocks):
-        begin = lo + TILE * tile
-        end = min(begin + TILE, hi)
-        load(net, work.lanes, begin, end)
+        here = TILE * tile
+        many = min(TILE, hi - lo - here)
+        load(net.registers, lanes, lo + here, lo + here + many)
         run_tile(
-            work.lanes,
-            work.sums,
-            net.tiles,
-            tile,
-            end - begin,
-            net.arc[p],
-            net.arc[p + 1],
-            net.arc_source,
-            net.arc_lag,
-            net.arc_tiles,
-            net.arc_most,
-            net.first,
-            work.start,
-            work.stop,
-            work.events,
-            net.brief[p] == 1,
-            work.raster,
-            TILE * blocks,
-            out.probes,
-            out.columns,
-            p,
-            readout,
-            depth,
-            out.scores,
-            b,
+            *(lanes, work.sums, net.tiles, here, many, populations, net.arcs, net.neurons, p, span, work.events),
+            *(raster, pitch, out.probes, out.columns, readout, depth, out.scores, b),
         )
+        if silent and is_output and readout == COUNT:
+            count(lanes, raster, here, pitch, depth, steps, out.scores, b, many)
     if out.spikes.size > 0:
-        copy_rows(work.raster, TILE * blocks, out.spikes, b, lo - net.first[1], hi - lo)
-    for t in range(work.start.shape[1]):
+        copy_rows(raster, pitch, out.spikes, b, lo - populations[FIRST, 1], hi - lo)
+    if silent:
+        core = net.neurons[CORE, lo]
+        for t in range(steps):
+            for block in range(t * blocks, (t + 1) * blocks):
+                out.booked[SPIKES, b, t, core] += I64(ones(set_bytes(rows, U(8 * block))))
+        return used
+    for t in range(steps):
         if used + hi - lo > work.events.size - AHEAD:
-            return -1
+            return TOO_SHORT
         begin = used
-        used = collect(work.rows, t * blocks, (t + 1) * blocks, work.events, used)
-        settle(net, work, out, p, b, t, begin, used, t - depth, True)
-    book_population(net, work, out, p, b, 0, work.start.shape[1])
+        used = collect(rows, t * blocks, (t + 1) * blocks, work.events, used)
+        span[p, t, BEGIN], span[p, t, END] = begin, used
+    since = depth if is_output and readout == COUNT else steps
+    everything = out.booked, out.spikes, out.scores, since, b
+    settle(work.events, span, p, populations, net.neurons, net.fan, net.fans, *everything)
     return used
