@@ -378,9 +378,10 @@ def _recurrences(network: Network) -> dict[str, str]:
 
 
 def _empty(kind: type[nn.Module], *shape: Any) -> nn.Module:
-    """A layer whose weights are about to be set: no random numbers are drawn for them."""
-    layer: nn.Module = nn.utils.skip_init(kind, *shape)  # type: ignore[no-untyped-call]
-    return layer
+    """A layer whose weights are about to be set: no random numbers are drawn for them, nor is there room for them.
+
+    `torch.nn.utils.skip_init` makes the room, and reads in half of torch's compiler for it, 0.4 s (measured)."""
+    return kind(*shape, device="meta")
 
 
 def _weights(layer: Any, node: Any, dtype: torch.dtype) -> nn.Module:
