@@ -1,0 +1,157 @@
+"""The chain of layers that EventProp is defined on, read from a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from neuro.errors import NetworkError
+from neuro.nn.delay import DelayedLinear
+from neuro.nn.delay_events import late as delayed
+from neuro.nn.delay_linear import DelayLinear
+from neuro.nn.joined import Carry
+from neuro.nn.layers import Neuron, Recurrent, weights
+from neuro.nn.network import INPUT, OUTPUT, SpikingNetwork
+from neuro.nn.spikes import Spikes
+
+COEFFICIENTS = ("alpha", "gain_syn", "beta", "gain", "v_threshold", "v_reset")
+
+
+@dataclass(frozen=True, eq=False)
+class Stage:
+    """Synapses and the neurons behind them.
+
+    entrance, name: of the two layers. weight [out, in], bias [out], delay [out, in] in steps (None: at once), loop
+    [out, out]: in the graph that makes them of the parameters. longest: delay in whole steps. coefficients: of each
+    neuron, in the dtype of the weights.
+    """
+
+    entrance: str
+    name: str
+    synapses: nn.Module
+    neuron: Neuron
+    weight: Tensor
+    bias: Tensor | None
+    delay: Tensor | None
+    loop: Tensor | None
+    longest: int
+    coefficients: dict[str, NDArray[Any]]
+
+    @property
+    def n(self) -> int:
+        return len(self.weight)
+
+    @property
+    def spiking(self) -> bool:
+        return self.neuron.spiking
+
+    @property
+    def subtract(self) -> bool:
+        return self.neuron.reset == "subtract"
+
+    def run(self, x: Tensor, late: Carry, state: Carry) -> tuple[Tensor, Tensor]:
+        """(spikes, v before the reset) of the next steps, as the network computes them; v for both of a readout."""
+        if self.loop is not None and self.delay is None:
+            return self.neuron.run(x, self.loop, entering=(self.weight, self.bias), carry=state)
+        if self.delay is not None:
+            current = self.synapses.resume(x, late)  # type: ignore[operator]
+        elif isinstance(x, Spikes):
+            at_once = torch.zeros(self.weight.shape, dtype=torch.long)
+            current = delayed(x, self.weight, at_once, 0)
+            current = current if self.bias is None else current + self.bias
+        else:
+            current = nn.functional.linear(x, self.weight, self.bias)
+        return self.neuron.run(current, self.loop, carry=state)
+
+
+def stages(model: SpikingNetwork) -> list[Stage]:
+    """The network as a chain of stages, the last a readout.
+
+    Raises:
+        NetworkError: every layer that EventProp is not defined on, and why.
+    """
+    bad: list[str] = []
+    names: list[str] = []
+    here = INPUT
+    while True:
+        nexts = model.targets(here)
+        if len(nexts) != 1 or (here != INPUT and len(model.sources(here)) != 1):
+            bad.append(f"'{here}' feeds {nexts} and hears {model.sources(here)}; EventProp wants a chain")
+            break
+        here = nexts[0]
+        if here == OUTPUT or here in names:
+            break
+        names.append(here)
+    left = [n for n in model.names if n not in names]
+    bad += [f"'{n}' is not in the chain from input to output" for n in left if not bad]
+    found: list[Stage] = []
+    entrance: str | None = None
+    for name in names:
+        layer = model.layer(name)
+        if isinstance(layer, (nn.Linear, DelayedLinear, DelayLinear)):
+            if entrance is not None:
+                bad.append(f"'{entrance}' feeds '{name}' with no neurons between")
+            entrance = name
+        elif isinstance(layer, Neuron) or type(layer) is Recurrent:  # kinds of loops with delays are others
+            problems = _neuron_problems(layer, name == names[-1])
+            if entrance is None:
+                problems.append("no synapses in front of it")
+            bad += [f"'{name}' ({_type(layer)}): {p}" for p in problems]
+            if entrance is not None and not problems:
+                found.append(_stage(model, entrance, name))
+            entrance = None
+        elif not (isinstance(layer, nn.Flatten) and not found and entrance is None):
+            bad.append(f"'{name}' ({_type(layer)}) has no spike times; EventProp knows Linear, DelayedLinear, "
+                       "DelayLinear, IF, LIF, CubaLIF, Recurrent, LI and CubaLI")  # fmt: skip
+    if not bad and (not found or entrance is not None):
+        bad.append("the network does not end in LI or CubaLI")
+    if bad:
+        raise NetworkError("EventProp is not defined on this network; use rule 'bptt', or change", bad)
+    return found
+
+
+def _type(layer: nn.Module) -> str:
+    inner = getattr(layer, "neuron", None)
+    return type(layer).__name__ + (f" of {type(inner).__name__}" if inner is not None else "")
+
+
+def _neuron_problems(layer: nn.Module, last: bool) -> list[str]:
+    neuron = layer.neuron if isinstance(layer, Recurrent) else layer
+    if not isinstance(neuron, Neuron):
+        return ["no adjoint for these neurons; use LIF or CubaLIF"]
+    bad = []
+    if neuron.learn:
+        bad.append(f"learns {', '.join(neuron.learn)}; EventProp learns weights and delays")
+    if neuron.grid is not None:
+        bad.append("is on a chip's integers; train that part with rule 'bptt'")
+    if last and neuron.spiking:
+        bad.append("the number of output spikes has no derivative by their times; end in LI or CubaLI")
+    if not last and not neuron.spiking:
+        bad.append("sends no spikes to what follows")
+    if neuron.spiking and not bad and not bool((neuron.value("v_threshold") > neuron.value("v_reset")).all()):
+        bad.append("v_threshold must be above v_reset")
+    return bad
+
+
+def _stage(model: SpikingNetwork, entrance: str, name: str) -> Stage:
+    synapses, layer = model.layer(entrance), model.layer(name)
+    neuron = layer.neuron if isinstance(layer, Recurrent) else layer
+    assert isinstance(neuron, Neuron)
+    weight, bias = weights(synapses)
+    delay: Tensor | None = None
+    longest = 0
+    if isinstance(synapses, DelayLinear):
+        delay, longest = synapses.steps().expand_as(weight), synapses.max_delay
+    elif isinstance(synapses, DelayedLinear):
+        delay = synapses.get_buffer("delay_steps").to(weight.dtype)
+        longest = int(delay.max())
+    loop = weights(layer.recurrent)[0] if isinstance(layer, Recurrent) else None
+    values = {}
+    for c in COEFFICIENTS:
+        given = neuron.value(c).detach().to(weight.dtype)
+        values[c] = given.expand(len(weight)).contiguous().numpy()
+    return Stage(entrance, name, synapses, neuron, weight, bias, delay, loop, longest, values)
