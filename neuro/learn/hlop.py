@@ -23,7 +23,7 @@ from torch import Tensor
 
 from neuro.errors import NetworkError
 from neuro.learn.continual import Batches, LossFor, Method, inputs, matrices
-from neuro.learn.rule import Learnt
+from neuro.learn.rule import Learnt, Watch
 from neuro.learn.subspace import Subspace
 from neuro.nn.network import SpikingNetwork
 
@@ -40,16 +40,19 @@ class HLOP(Method):
         rate, repeats, burst: see `Subspace`.
         seen: samples that new lateral neurons start from; 0: from random directions.
         most: rows of a batch that lateral neurons learn from.
+        passes: how often, at the end of a task, lateral neurons alone learn from its data once more: by then the
+            layers below have come to rest.
         project: False leaves gradients alone: what is forgotten without.
     """
 
     rows: Mapping[str, int | tuple[int, ...]] = field(default_factory=dict)
     energy: float = 0.0
-    rate: float = 0.5
+    rate: float = 2.0
     repeats: int = 5
     burst: int = 0
     seen: int = 200
     most: int = 512
+    passes: int = 0
     project: bool = True
     fixed: bool = True
     spaces: dict[str, Subspace] = field(default_factory=dict, repr=False)
@@ -80,13 +83,7 @@ class HLOP(Method):
         self, task: int, model: SpikingNetwork, x: Tensor, labels: Tensor, loss_for: LossFor, rng: torch.Generator
     ) -> Learnt:
         layers = matrices(model)
-
-        def see(name: str, rows: Tensor) -> None:
-            space = self.spaces.get(name)
-            if space is not None:
-                space.learn(layers[name].rows(rows, self.most, rng))
-
-        learnt = self.rule.backward(model, x, loss_for(labels, task), rng=rng, watch=see)
+        learnt = self.rule.backward(model, x, loss_for(labels, task), rng=rng, watch=self._learning(model, rng))
         for name, space in self.spaces.items() if self.project and task else ():
             grad = layers[name].parameter.grad
             if grad is not None:
@@ -95,14 +92,28 @@ class HLOP(Method):
         return learnt
 
     def end(self, task: int, model: SpikingNetwork, batches: Batches, loss_for: LossFor, rng: torch.Generator) -> None:
+        batches = list(batches) if self.passes else batches
+        for x, labels in self.passes * list(batches) if self.passes else ():
+            self.rule.backward(model, x, loss_for(labels, task), rng=rng, watch=self._learning(model, rng))
+            model.zero_grad()
         if self.energy:
-            model.eval()
             layers = matrices(model)
             found = inputs(model, {n: layers[n] for n in self.spaces}, batches, max(self.seen, 1), self.most, rng)
             for name, x in found.items():
                 self.spaces[name].keep(x, self.energy)
         for space in self.spaces.values():
             space.merge()
+
+    def _learning(self, model: SpikingNetwork, rng: torch.Generator) -> Watch:
+        """Shows the lateral neurons what their layers see."""
+        layers = matrices(model)
+
+        def see(name: str, rows: Tensor) -> None:
+            space = self.spaces.get(name)
+            if space is not None:
+                space.learn(layers[name].rows(rows, self.most, rng))
+
+        return see
 
     def memory(self) -> int:
         return sum(s.rows.numel() * s.rows.element_size() for s in self.spaces.values())

@@ -37,7 +37,7 @@ class Subspace:
         self,
         n: int,
         *,
-        rate: float = 0.5,
+        rate: float = 2.0,
         repeats: int = 5,
         burst: int = 0,
         limit: float = 20.0,
@@ -87,7 +87,7 @@ class Subspace:
             return  # nobody fired
         self._energy = MEMORY * self._energy + (1 - MEMORY) * energy
         self._weight = MEMORY * self._weight + (1 - MEMORY)
-        x = x * math.sqrt(self._weight / self._energy)
+        x = x / math.sqrt(max(self._energy / self._weight, energy))  # a loud batch must not overshoot
         old = self.basis
         # what frozen rows answer does not change while the others learn
         left = x - self._answer(x @ old.T) @ old if self.frozen else x

@@ -1,0 +1,215 @@
+"""Lateral learning finds the subspace, projection protects it, and forgetting returns without."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from neuro.errors import NetworkError
+from neuro.learn.continual import EWC, GPM, Method, Replay
+from neuro.learn.hlop import HLOP
+from neuro.learn.subspace import Subspace
+from neuro.nn import LI, LIF, DelayLinear, Recurrent, SpikingNetwork
+from neuro.train.continual import Task, learn_tasks
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def low_rank(n: int, rank: int, samples: int, seed: int = 0) -> Tensor:
+    """Inputs of falling energy in ``rank`` directions, and a little noise."""
+    g = rng(seed)
+    basis = torch.linalg.qr(torch.randn(n, rank, generator=g, dtype=torch.float64)).Q
+    amounts = torch.randn(samples, rank, generator=g, dtype=torch.float64) * torch.linspace(2, 1, rank)
+    return amounts @ basis.T + 0.01 * torch.randn(samples, n, generator=g, dtype=torch.float64)
+
+
+def taught(x: Tensor, rows: int, start: Tensor | None = None, steps: int = 300, **options: float) -> Subspace:
+    space = Subspace(x.shape[1], dtype=torch.float64, **options)  # type: ignore[arg-type]
+    space.grow(rows, start, rng=rng(1))
+    for k in range(steps):
+        space.learn(x[(64 * k) % len(x) :][:64])
+    return space
+
+
+@pytest.mark.parametrize("recruited", [False, True])
+def test_lateral_rows_become_the_principal_subspace(recruited: bool) -> None:
+    """Largest angle to the subspace that a decomposition finds below 5 degrees, rows orthonormal to 0.05."""
+    x = low_rank(60, 8, 1024)
+    space = taught(x, 8, x[:40] if recruited else None)
+    best = torch.linalg.svd(x, full_matrices=False).Vh[:8]
+    cosines = torch.linalg.svdvals(space.rows @ best.T)
+    angle = float(torch.rad2deg(torch.arccos(cosines.clamp(max=1).min())))
+    assert angle < 5
+    assert float((space.rows @ space.rows.T - torch.eye(8, dtype=torch.float64)).abs().max()) < 0.05
+    assert space.residual < 0.01
+
+
+def test_new_rows_learn_what_old_ones_leave() -> None:
+    first, second = low_rank(60, 6, 1024, 0), low_rank(60, 6, 1024, 7)
+    space = taught(first, 6)
+    space.merge()
+    before = space.basis.clone()
+    space.grow(6, None, rng=rng(2))
+    for k in range(300):
+        space.learn(second[(64 * k) % 1024 :][:64])
+    space.merge()
+    torch.testing.assert_close(space.basis[:6], before)
+    torch.testing.assert_close(space.basis @ space.basis.T, torch.eye(12, dtype=torch.float64), atol=1e-10, rtol=0)
+    for x in (first, second):
+        assert float((x - (x @ space.basis.T) @ space.basis).square().sum() / x.square().sum()) < 0.01
+
+
+def test_a_projected_gradient_leaves_old_answers() -> None:
+    x = low_rank(60, 8, 1024)
+    space = taught(x, 8)
+    space.merge()
+    gradient = torch.randn(5, 60, generator=rng(3), dtype=torch.float64)
+    change = space.project(gradient)
+    old = x[:200]
+    assert float((change @ old.T).norm() / (change.norm() * old.norm())) < 0.05
+    assert float((gradient @ old.T).norm() / (gradient.norm() * old.norm())) > 0.05  # it was not orthogonal by chance
+    assert float(change.norm()) > 0.5 * float(gradient.norm())
+
+
+def test_lateral_neurons_may_answer_in_bursts_of_spikes() -> None:
+    x = low_rank(60, 4, 1024)
+    space = taught(x, 4, burst=200)
+    best = torch.linalg.svd(x, full_matrices=False).Vh[:4]
+    assert float(torch.linalg.svdvals(space.rows @ best.T).min()) > 0.98
+    coarse = taught(x, 4, burst=2)  # one step is ten times the input: nobody answers
+    assert float(torch.linalg.svdvals(coarse.rows @ best.T).min()) < 0.98
+
+
+def test_a_state_goes_on_as_if_nothing_had_happened() -> None:
+    x = low_rank(30, 4, 256)
+    whole, half = taught(x, 4, steps=20), taught(x, 4, steps=10)
+    again = Subspace(30, dtype=torch.float64)
+    again.load(half.state())
+    for k in range(10, 20):
+        again.learn(x[(64 * k) % len(x) :][:64])
+    torch.testing.assert_close(again.rows, whole.rows, rtol=0, atol=0)
+
+
+def network(seed: int = 0, inputs: int = 40, classes: int = 4, recurrent: bool = False) -> SpikingNetwork:
+    torch.manual_seed(seed)
+    middle: nn.Module = LIF(0.5, detach=True, surrogate="sigmoid")
+    layers = {
+        "a": nn.Linear(inputs, 50, bias=False),
+        "n": Recurrent(LIF(0.5, detach=True, surrogate="sigmoid"), 50) if recurrent else middle,
+        "b": nn.Linear(50, classes, bias=False),
+        "o": LI(0.5),
+    }
+    for name in "ab":
+        nn.init.kaiming_normal_(layers[name].weight, nonlinearity="relu")  # type: ignore[arg-type]
+    return SpikingNetwork(layers, input_shape=(inputs,), dt=1e-3, readout="sum")
+
+
+def tasks(count: int, inputs: int = 40, classes: int = 4) -> list[Task]:
+    """Clouds around prototypes that all tasks share, meaning another class in each, and some that are each task's own:
+    the shared ones pull answers apart, the own ones are where there is room to learn."""
+    shared = np.random.default_rng(99).normal(size=(classes, inputs)) * 0.6
+    found = []
+    for k in range(count):
+        g = np.random.default_rng(100 + k)
+        prototypes = np.roll(shared, k, axis=0) + g.normal(size=(classes, inputs)) * 0.6
+
+        def make(n: int, seed: int, prototypes: np.ndarray = prototypes) -> tuple[Tensor, Tensor]:  # type: ignore[type-arg]
+            g = np.random.default_rng(seed)
+            labels = g.integers(0, classes, n)
+            x = torch.from_numpy((prototypes[labels] * g.uniform(0.7, 1.3, (n, 1))).astype(np.float32))
+            x = x + 0.05 * torch.from_numpy(g.normal(size=x.shape).astype(np.float32))
+            return x.expand(5, *x.shape), torch.from_numpy(labels)
+
+        def train(size: int, seed: int, epoch: int, make: object = make):  # type: ignore[no-untyped-def]
+            return (make(size, 7 + 1000 * epoch + i) for i in range(30))  # type: ignore[operator]
+
+        def test(size: int, make: object = make):  # type: ignore[no-untyped-def]
+            return iter([make(300, 1)])  # type: ignore[operator]
+
+        found.append(Task(str(k), tuple(range(classes)), train, test))
+    return found
+
+
+def outcome(method: Method, **options: bool) -> tuple[float, float]:
+    found = learn_tasks(network(**options), tasks(4), method, lr=0.2, scale=1.0)  # type: ignore[arg-type]
+    return found.acc, found.bwt
+
+
+ROWS = {"a": 6, "b": 10}
+
+
+def test_nothing_is_forgotten_with_it_and_much_without() -> None:
+    """The only difference between the first two is whether gradients are projected."""
+    acc, bwt = outcome(HLOP(rows=ROWS))
+    off_acc, off_bwt = outcome(HLOP(rows=ROWS, project=False))
+    plain_acc, plain_bwt = outcome(Method())
+    assert acc > 0.95
+    assert bwt > -0.02
+    assert off_bwt < -0.1
+    assert off_acc < acc - 0.1
+    assert plain_bwt < -0.1
+    assert plain_acc < acc - 0.1
+
+
+OTHERS = {"gpm": GPM(fixed=True), "replay": Replay(samples=40), "ewc": EWC(strength=3000.0)}
+
+
+@pytest.mark.parametrize("method", OTHERS.values(), ids=OTHERS)
+def test_the_others_forget_less_than_nothing_done(method: Method) -> None:
+    acc, bwt = outcome(method)
+    plain_acc, plain_bwt = outcome(Method())
+    assert bwt > plain_bwt + 0.05
+    assert acc > plain_acc
+    assert method.memory() > 0
+
+
+def test_recurrent_weights_are_protected_too() -> None:
+    method = HLOP(rows={**ROWS, "n.recurrent": 10})
+    acc, bwt = outcome(method, recurrent=True)
+    assert method.spaces["n.recurrent"].frozen == 40
+    assert bwt > -0.03
+    assert acc > 0.9
+
+
+def test_rows_stop_where_the_energy_is_explained() -> None:
+    method = HLOP(rows={"a": 30, "b": 40}, energy=0.95)
+    acc, bwt = outcome(method)
+    assert method.spaces["a"].frozen <= 24  # four tasks with four directions and a little noise
+    assert bwt > -0.03
+    assert acc > 0.9
+
+
+def test_convolutions_learn_from_patches() -> None:
+    torch.manual_seed(0)
+    layers = {"c": nn.Conv2d(1, 4, 3, bias=False), "n": LIF(0.5), "f": nn.Flatten(), "b": nn.Linear(64, 2, bias=False),
+              "o": LI(0.5)}  # fmt: skip
+    net = SpikingNetwork(layers, input_shape=(1, 6, 6), dt=1e-3, readout="sum")
+    method = HLOP(rows={"c": 3})
+    x = torch.rand(3, 8, 1, 6, 6, generator=rng())
+    labels = torch.zeros(8, dtype=torch.int64)
+
+    def loss_for(labels: Tensor, task: int):  # type: ignore[no-untyped-def]
+        return lambda trace, spikes: ((trace.sum(0) - 1).square().mean(), torch.zeros(()))
+
+    for task in range(2):
+        method.begin(task, net, [(x, labels)], rng())
+        method.backward(task, net, x, labels, loss_for, rng())
+        method.end(task, net, [(x, labels)], loss_for, rng())
+    net.zero_grad()
+    method.backward(2, net, x, labels, loss_for, rng())
+    grad = layers["c"].weight.grad.flatten(1)  # type: ignore[union-attr,operator]
+    assert method.spaces["c"].frozen == 6
+    assert float((grad @ method.spaces["c"].basis.T).abs().max()) < 1e-5 * float(grad.norm())
+    assert float(grad.norm()) > 0
+
+
+def test_what_cannot_be_projected_is_refused() -> None:
+    net = SpikingNetwork({"d": DelayLinear(5, 4, 3), "n": LIF(0.5)}, input_shape=(5,), dt=1e-3)
+    with pytest.raises(NetworkError, match="d: DelayLinear"):
+        HLOP(rows={"d": 2}).begin(0, net, [], rng())
+    with pytest.raises(NetworkError, match="'z' is not a layer with weights; there are a, b"):
+        HLOP(rows={"z": 2}).begin(0, network(), [], rng())
