@@ -22,7 +22,7 @@ def rng(seed: int = 0) -> torch.Generator:
 def low_rank(n: int, rank: int, samples: int, seed: int = 0) -> Tensor:
     """Inputs of falling energy in ``rank`` directions, and a little noise."""
     g = rng(seed)
-    basis = torch.linalg.qr(torch.randn(n, rank, generator=g, dtype=torch.float64)).Q
+    basis: Tensor = torch.linalg.qr(torch.randn(n, rank, generator=g, dtype=torch.float64)).Q
     amounts = torch.randn(samples, rank, generator=g, dtype=torch.float64) * torch.linspace(2, 1, rank)
     return amounts @ basis.T + 0.01 * torch.randn(samples, n, generator=g, dtype=torch.float64)
 
@@ -135,7 +135,7 @@ def tasks(count: int, inputs: int = 40, classes: int = 4) -> list[Task]:
 
 
 def outcome(method: Method, **options: bool) -> tuple[float, float]:
-    found = learn_tasks(network(**options), tasks(4), method, lr=0.2, scale=1.0)  # type: ignore[arg-type]
+    found = learn_tasks(network(**options), tasks(4), method, lr=0.2, scale=1.0)
     return found.acc, found.bwt
 
 
