@@ -71,10 +71,7 @@ class _Cache(caching.FunctionCache):
 
 
 class _Part(codegen.JITCodeLibrary):
-    """A kernel inside other kernels: it is optimised as a whole, and becomes machine code, only in them."""
-
-    def _optimize_final_module(self) -> None:
-        pass
+    """A kernel inside other kernels: it becomes machine code only in them."""
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()  # type: ignore[no-untyped-call]

@@ -107,20 +107,20 @@ def forward(
         for start in range(0, n, BLOCK):
             p = slice(start, min(start + BLOCK, n))
             q = slice(start // 64, (p.stop + 63) // 64)
+            current, membrane, leak_i, leak_m, pull = i[b, p], m[b, p], alpha[p], beta[p], drive[p]
             for t in range(begin, end):
+                given = x[t, b, p]
                 if grid:
-                    _integrate_grid(
-                        x[t, b, p], i[b, p], m[b, p], alpha[p], beta[p], drive[p], fraction, limit
-                    )
+                    _integrate_grid(given, current, membrane, leak_i, leak_m, pull, fraction, limit)
                 else:
-                    _integrate(x[t, b, p], i[b, p], m[b, p], alpha[p], gain_syn[p], beta[p], gain[p], drive[p])
+                    _integrate(given, current, membrane, leak_i, gain_syn[p], leak_m, gain[p], pull)
                 if keep_v:
                     for k in range(p.start, p.stop):
                         v[t, b, k] = m[b, k] * unit
                 if keep_i:
                     for k in range(p.start, p.stop):
                         i_out[t, b, k] = i[b, k]
-                _fire(m[b, p], words[t, b, q], theta[p], v_reset[p], subtract)
+                _fire(membrane, words[t, b, q], theta[p], v_reset[p], subtract)
 
 
 # Backwards. With u the membrane before and v after the reset, D* the gradient of the loss to *:
@@ -233,28 +233,29 @@ def backward(
         for start in range(0, n, BLOCK):
             p = slice(start, min(start + BLOCK, n))
             q = slice(start // 64, (p.stop + 63) // 64)
+            spikes, bent, level, reset_to = s[b, p], c_h[p], theta[p], v_reset[p]
+            d_u, d_v, d_i = du[b, p], dv[b, p], di[b, p]
+            keep_i, in_i, keep_m, in_m = alpha[p], gain_syn[p], beta[p], gain[p]
             for t in range(end - 1, begin - 1, -1):
-                r = t if kind == PRECOMPUTED else 0
-                y = t if has_g else 0
+                slope, above, d_s = h[t if kind == PRECOMPUTED else 0, b, p], v[t, b, p], g[t if has_g else 0, b, p]
                 if kind > PRECOMPUTED:
-                    _slope(kind, a, v[t, b, p], theta[p], h[0, b, p])
-                _unpack(words[t, b, q], s[b, p])
+                    _slope(kind, a, above, level, slope)
+                _unpack(words[t, b, q], spikes)
                 if has_u:
                     _adjoint_with_v(
-                        g[y, b, p], g_u[t, b, p], h[r, b, p], v[t, b, p], s[b, p], du[b, p], dv[b, p], di[b, p],
-                        dx[t, b, p], alpha[p], gain_syn[p], beta[p], gain[p], c_s, c_h[p], c_uh,
+                        d_s, g_u[t, b, p], slope, above, spikes, d_u, d_v, d_i, dx[t, b, p], keep_i, in_i, keep_m, in_m,
+                        c_s, bent, c_uh,
                     )
                 else:
                     _adjoint(
-                        g[y, b, p], h[r, b, p], v[t, b, p], s[b, p], du[b, p], dv[b, p], di[b, p],
-                        dx[t, b, p], alpha[p], gain_syn[p], beta[p], gain[p], c_s, c_h[p], c_uh,
+                        d_s, slope, above, spikes, d_u, d_v, d_i, dx[t, b, p], keep_i, in_i, keep_m, in_m, c_s, bent,
+                        c_uh,
                     )
                 if learn:
                     if t > 0:
-                        _reset(v[t - 1, b, p], words[t - 1, b, q], m[b, p], theta[p], v_reset[p], subtract)
+                        _reset(v[t - 1, b, p], words[t - 1, b, q], m[b, p], level, reset_to, subtract)
                     before = m if t > 0 else m_0
                     _learn(
-                        g[y, b, p], h[r, b, p], v[t, b, p], s[b, p], i_seq[t - 1, b, p] if t > 0 else i_0[b, p],
-                        before[b, p], du[b, p], dv[b, p], di[b, p], d_alpha[b, p], d_beta[b, p], d_theta[b, p],
-                        theta[p], c_h[p], c_uh, subtract,
+                        d_s, slope, above, spikes, i_seq[t - 1, b, p] if t > 0 else i_0[b, p], before[b, p], d_u, d_v,
+                        d_i, d_alpha[b, p], d_beta[b, p], d_theta[b, p], level, bent, c_uh, subtract,
                     )
