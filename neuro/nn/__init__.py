@@ -11,6 +11,7 @@ from neuro.nn.adaptive import ALIF, AdLIF
 from neuro.nn.bridge import to_module, to_network
 from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.delay_linear import DelayLinear
+from neuro.nn.delay_recurrent import DelayedRecurrent
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Recurrent, decays
 from neuro.nn.masked import MaskedLinear
 from neuro.nn.network import SpikingNetwork
@@ -29,6 +30,7 @@ __all__ = [
     "Delay",
     "DelayLinear",
     "DelayedLinear",
+    "DelayedRecurrent",
     "Dropout",
     "MaskedLinear",
     "QuantisedConv2d",

@@ -23,6 +23,7 @@ from neuro.ir import Array, Edge, Network, Node, Shape
 from neuro.nn.adaptive import COEFFICIENTS, AdLIF
 from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.delay_linear import DelayLinear
+from neuro.nn.delay_recurrent import DelayedRecurrent
 from neuro.nn.grid import GridLayer
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Recurrent
 from neuro.nn.masked import MaskedLinear
@@ -236,6 +237,13 @@ def _recurrent(draft: _Draft, name: str, layer: Recurrent) -> None:
     draft.inner[name] = [(name, weight), (weight, name)]
 
 
+def _delayed_recurrent(draft: _Draft, name: str, layer: DelayedRecurrent) -> None:
+    _row(_EXPORT, layer.neuron)(draft, name, layer.neuron)
+    weight = f"{name}_recurrent"
+    _row(_EXPORT, layer.recurrent)(draft, weight, layer.recurrent)
+    draft.inner[name] = [(name, weight), (weight, name)]
+
+
 def _constant(decay: Array, dt: float, rule: str) -> tuple[Array, Array]:
     """(tau, 1 - the decay that tau gives back) of a decay per step."""
     if (decay >= 1.0).any():
@@ -297,6 +305,7 @@ _EXPORT: dict[type[nn.Module], Callable[[_Draft, str, Any], None]] = {
     Delay: _delay,
     Taps: _taps,
     Recurrent: _recurrent,
+    DelayedRecurrent: _delayed_recurrent,
     IF: _neuron,
     LIF: _neuron,
     LI: _neuron,
@@ -344,9 +353,7 @@ def to_module(network: Network, dtype: torch.dtype = torch.float32, **neuron_opt
         if name in loops:
             weight = network.nodes[loops[name]]
             assert isinstance(weight, ir.Linear)
-            with torch.random.fork_rng(devices=[]):  # its weights start at random, and are replaced at once
-                layer = Recurrent(layer, len(weight.weight))
-            _weights(layer.recurrent, weight, dtype)
+            layer = _listening(layer, weight, dtype)
         layers[names[name]] = layer
     inside = {(n, w) for n, w in loops.items()} | {(w, n) for n, w in loops.items()}
     edges = [(names[s], names[d]) for s, d in network.edges if (s, d) not in inside]
@@ -364,12 +371,23 @@ def to_module(network: Network, dtype: torch.dtype = torch.float32, **neuron_opt
     )
 
 
+def _listening(neuron: Any, weight: ir.Linear, dtype: torch.dtype) -> nn.Module:
+    """A neuron layer whose spikes return to it."""
+    with torch.random.fork_rng(devices=[]):  # its weights start at random, and are replaced at once
+        if weight.delay_steps is None:
+            layer: Any = Recurrent(neuron, len(weight.weight))
+        else:
+            layer = DelayedRecurrent(neuron, DelayedLinear(weight.delay_steps))
+    _weights(layer.recurrent, weight, dtype)
+    return layer  # type: ignore[no-any-return]
+
+
 def _recurrences(network: Network) -> dict[str, str]:
-    """Neuron -> the plain Linear that returns its spikes to it and does nothing else."""
+    """Neuron -> the Linear, with delays or without, that returns its spikes to it and does nothing else."""
     found: dict[str, str] = {}
     for source, target in sorted(network.feedback):
         node, neuron = network.nodes[source], network.nodes[target]
-        simple = type(node) is ir.Linear and node.delay_steps is None and getattr(neuron, "spiking", False)
+        simple = type(node) is ir.Linear and getattr(neuron, "spiking", False)
         alone = network.sources(source) == (target,) and network.targets(source) == (target,)
         # a neuron that nothing else feeds, or that sits on a larger loop, keeps its Linear as a layer
         if simple and alone and target not in found and len(network.sources(target)) > 1:

@@ -119,7 +119,7 @@ class _Pair:
         (self.near, self.slope_near), (self.far, self.slope_far) = shares.at(n), shares.at(n + 1)
         near = torch.where(self.early, self.far, self.near) * w
         far = torch.where(self.early, torch.zeros_like(w), self.far) * w
-        self.step = n.clamp(min=0.0)
+        self.step = n.clamp(0.0, float(shares.kernel.reach(shares.longest)))  # beyond it shares are 0, rows are none
         self.weights = near, far
 
     def laid_out(self, s: events.Sorted) -> tuple[events.A, events.A, events.A]:

@@ -18,6 +18,8 @@ from neuro.errors import NetworkError
 from neuro.ir import READOUTS, Edge, Shape
 from neuro.nn import plain
 from neuro.nn.delay import DelayedLinear
+from neuro.nn.delay_linear import DelayLinear
+from neuro.nn.delay_recurrent import DelayedRecurrent
 from neuro.nn.joined import SERIES, Carry, Chain, Join, find
 from neuro.nn.layers import Population, Recurrent, Temporal
 from neuro.nn.spikes import Spikes
@@ -262,7 +264,7 @@ class SpikingNetwork(nn.Module):
         layer = self.layer(name)
         memory = None if carry is None else carry.setdefault(name, Carry())
         if self._wants_membrane(name):
-            assert isinstance(layer, (Population, Recurrent))
+            assert isinstance(layer, (Population, Recurrent, DelayedRecurrent))
             outputs[name], membranes[name] = layer.with_membrane(x, carry=memory)
         elif isinstance(layer, Temporal):
             outputs[name] = layer(x) if memory is None else layer.resume(x, memory)
@@ -302,7 +304,7 @@ class SpikingNetwork(nn.Module):
                 if isinstance(layer, Temporal):
                     now[name], states[name] = layer.step(x, states[name])
                     if self._wants_membrane(name):
-                        assert isinstance(layer, (Population, Recurrent))
+                        assert isinstance(layer, (Population, Recurrent, DelayedRecurrent))
                         traces.setdefault(name + "/v", []).append(layer.membrane(states[name]))
                 else:
                     now[name] = layer(x)
@@ -330,7 +332,7 @@ class SpikingNetwork(nn.Module):
             if name == INPUT:
                 return torch.zeros((step.shape[0], *self.input_shape), dtype=step.dtype, device=step.device)
             layer = self.layer(name)
-            if isinstance(layer, DelayedLinear):
+            if isinstance(layer, (DelayedLinear, DelayLinear)):
                 return layer.step(torch.zeros_like(_total([shaped(s) for s in self.sources(name)])), None)[0]
             if isinstance(layer, Temporal) and not isinstance(layer, Dropout):
                 return torch.zeros_like(shaped(name))

@@ -20,6 +20,7 @@ from neuro.ir import ADAPTATIONS, MAX_DELAY_STEPS, RESETS, Shape
 from neuro.nn.adaptive import AdLIF
 from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.delay_linear import DelayLinear
+from neuro.nn.delay_recurrent import DelayedRecurrent
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Population, Recurrent, Temporal, decays
 from neuro.nn.masked import MaskedLinear
 from neuro.nn.network import SpikingNetwork
@@ -171,7 +172,8 @@ class NeuronSpec:
 
     learn: which of alpha, beta, v_threshold are trained; one value per neuron with ``each``.
     recurrent: spikes return to the layer one step later, initial weights N(0, recurrent_init^2 / n), from at most
-    recurrent_fan_in neurons, in blocks that share theirs (`neuro.nn.masked.windows`).
+    recurrent_fan_in neurons, in blocks that share theirs (`neuro.nn.masked.windows`). recurrent_delay: so many steps
+    more, learnt, a table of `neuro.train.delays.DelayConfig`.
     """
 
     alpha: float | None = None
@@ -189,9 +191,12 @@ class NeuronSpec:
     recurrent: bool = False
     recurrent_init: float = 0.5
     recurrent_fan_in: int | None = None
+    recurrent_delay: DelayConfig | None = None
 
     def problems(self) -> list[str]:
         bad = []
+        if self.recurrent_delay is not None and (not self.recurrent or self.recurrent_fan_in is not None):
+            bad.append("recurrent_delay needs recurrent = true, and excludes recurrent_fan_in")
         if self.surrogate not in SURROGATES:
             bad.append(f"surrogate '{self.surrogate}' is unknown. {did_you_mean(self.surrogate, SURROGATES)}")
         if self.reset not in RESETS:
@@ -230,6 +235,10 @@ class NeuronSpec:
             return neuron
         if len(shape) != 1:
             raise NetworkError(f"recurrence wants a vector of neurons, gets {shape}")
+        if self.recurrent_delay is not None:
+            back = self.recurrent_delay.build(shape[0], shape[0], False, rng)
+            _start(back.weight, shape[0], self.recurrent_init, rng)
+            return DelayedRecurrent(neuron, back)
         layer = Recurrent(neuron, shape[0])
         if self.recurrent_fan_in is not None:
             layer.recurrent = MaskedLinear(shape[0], shape[0], False, self.recurrent_fan_in)

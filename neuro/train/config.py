@@ -264,6 +264,10 @@ class Config:
             bad.append("layers must be one or more tables with a type")
         else:
             read_layers(self.layers, bad)
+        if self.quantise and any(isinstance(row, Mapping) and row.get("recurrent_delay") for row in self.layers):
+            bad.append(
+                "recurrent_delay is not trained on a chip's integers; leave out quantise, and compile the network"
+            )
         if self.readout not in READOUTS:
             bad.append(f"readout must be one of {READOUTS}, got '{self.readout}'")
         if self.seed < 0:

@@ -17,6 +17,7 @@ from torch import nn
 from neuro.errors import NetworkError
 from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.delay_linear import DelayLinear
+from neuro.nn.delay_recurrent import DelayedRecurrent
 from neuro.nn.grid import Formats, GridLayer, on_grid, settle
 from neuro.nn.layers import Neuron, Recurrent
 from neuro.nn.levels import LevelLayer, Levels, on_levels, settle_levels
@@ -68,6 +69,10 @@ def prepare(
     Raises:
         NetworkError: layers that have no place on the grid, all of them.
     """
+    looped = [name for name in network.names if isinstance(network.layer(name), DelayedRecurrent)]
+    if looped:
+        problems = [f"'{name}' has recurrent delays, which are not trained on integers; compile it" for name in looped]
+        raise NetworkError("the network cannot be trained on this chip's integers", problems)
     for name in network.names:
         layer = network.layer(name)
         if isinstance(layer, DelayLinear):
