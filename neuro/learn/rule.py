@@ -27,6 +27,12 @@ Watch = Callable[[str, Tensor], None]
 # kind -> where its class is; rules load when they are chosen
 RULES: dict[str, str] = {
     "bptt": "neuro.learn.bptt:BPTT",
+    "sltt": "neuro.learn.sltt:SLTT",
+    "ottt": "neuro.learn.ottt:OTTT",
+    "eprop": "neuro.learn.eprop:EProp",
+    "decolle": "neuro.learn.decolle:DECOLLE",
+    "dsr": "neuro.learn.dsr:DSR",
+    "eventprop": "neuro.learn.eventprop:EventProp",
 }
 
 
