@@ -22,11 +22,12 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import caching, cgutils, codegen, compiler, sigutils, types
-from numba.core.runtime import rtsys
+from numba.core.runtime.nrt import rtsys
 from numba.extending import intrinsic, overload
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 njit: Any = numba.njit  # numba's own types know neither _nrt nor its caches
+normalize: Any = sigutils.normalize_signature
 MARK = b"neuro.jit"  # a file that says this takes part in kernels
 HERE = Path(__file__).parent
 SHARED = (HERE / "jit.py", HERE / "hardware" / "integer.py")  # pieces that every folder may use
@@ -57,8 +58,8 @@ class _Cache(caching.FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Without `target_context.refresh`, which reads in the compiler: finished code needs none of it (0.4 s)."""
-        rtsys.initialize(target_context)  # type: ignore[no-untyped-call]
-        with self._guard_against_spurious_io_errors():  # type: ignore[no-untyped-call]
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
             return self._load_overload(sig, target_context)  # type: ignore[no-untyped-call]
 
     def save_overload(self, sig: Any, data: Any) -> None:
@@ -109,7 +110,7 @@ def _part(function: Callable[..., Any], noalias: bool, options: dict[str, Any]) 
         part.targetctx.insert_user_function(found.library, found.fndesc, [found.library])
 
     part.add_overload = add_overload
-    part.get_overload = lambda signature: part.overloads[tuple(sigutils.normalize_signature(signature)[0])].library
+    part.get_overload = lambda signature: part.overloads[tuple(normalize(signature)[0])].library
     part._compiler._customize_flags = lambda flags: _set(flags, noalias=noalias, no_compile=True)
     return part
 
