@@ -29,7 +29,7 @@ from neuro.nn.tile import TALL, lanes, panels
 
 A = NDArray[Any]
 WIDE = int(dk.WIDE)
-FITS = 3 << 20  # bytes of matrices in whose presence a second-level cache of 2 MiB still serves: measured
+FITS = 3 << 20  # bytes of matrices in whose presence a second-level cache of 2 MiB still serves: estimated
 PARTS = 4  # of the batch, each with sums of its own: fixed, so that results do not depend on threads
 ROWS = 512  # of a group of samples: half a MiB of activity for a layer of 256 in float32
 
