@@ -64,6 +64,10 @@ class Protocol:
     epochs: int
     lr: float
     cuba: bool = False
+    momentum: float = 0.0
+    scale: float = 1.0
+    batch: int = 64
+    gain: float = 1.0  # of currents, so that a few percent of the neurons fire in a step from the start
 
 
 def split_braille(_: int) -> list[Task]:
@@ -92,10 +96,16 @@ def split_nmnist(seed: int) -> list[Task]:
 PROTOCOLS = {
     "permuted": Protocol(
         (784, 800, 800, 10), {"a": (140, 68), "b": (140, 72), "c": (120, 72)},
-        lambda seed: permuted_digits(10, seed=seed), 1, 0.1,
+        lambda seed: permuted_digits(10, seed=seed), epochs=1, lr=0.1,
     ),
-    "nmnist": Protocol((2312, 200, 200, 10), {"a": (120, 100), "b": (40, 35)}, split_nmnist, 5, 0.1),
-    "braille": Protocol((72, 200, 200, 27), {"a": (20, 5), "b": (30, 20)}, split_braille, 12, 0.1, True),
+    "nmnist": Protocol(
+        (2312, 200, 200, 10), {"a": (60, 40), "b": (25, 15)}, split_nmnist,
+        epochs=6, lr=0.03, momentum=0.9, scale=5.0, batch=8, gain=2.5,
+    ),
+    "braille": Protocol(
+        (72, 200, 200, 27), {"a": (20, 5), "b": (40, 20)}, split_braille,
+        epochs=6, lr=0.1, momentum=0.9, scale=5.0, batch=8, cuba=True, gain=0.5,
+    ),
 }  # fmt: skip
 
 
@@ -103,10 +113,10 @@ def network(protocol: Protocol, seed: int, shape: tuple[int, ...]) -> SpikingNet
     """Kaiming's initialisation: torch's default leaves most neurons silent."""
     torch.manual_seed(seed)
     n, first, second, out = protocol.widths
-    options: dict[str, Any] = {"detach": True, "surrogate": "sigmoid"}
+    options: dict[str, Any] = {"gain": protocol.gain, "detach": True, "surrogate": "sigmoid"}
 
     def neurons() -> nn.Module:
-        return CubaLIF(0.8, 0.9, gain=0.1, **options) if protocol.cuba else LIF(0.5, **options)
+        return CubaLIF(0.8, 0.9, **options) if protocol.cuba else LIF(0.5, **options)
 
     layers: dict[str, nn.Module] = {} if len(shape) == 1 else {"f": nn.Flatten()}
     for name, wide, into in (("a", n, first), ("b", first, second), ("c", second, out)):
@@ -144,7 +154,18 @@ def measure(name: str, protocol: Protocol, seeds: int, only: tuple[str, ...] = (
             shape = tuple(next(tasks[0].test(1))[0].shape[2:])
             model = network(protocol, seed, shape)
             outcomes.append(
-                learn_tasks(model, tasks, make(), epochs=protocol.epochs, lr=protocol.lr, clip=1.0, seed=seed)
+                learn_tasks(
+                    model,
+                    tasks,
+                    make(),
+                    epochs=protocol.epochs,
+                    lr=protocol.lr,
+                    momentum=protocol.momentum,
+                    batch_size=protocol.batch,
+                    scale=protocol.scale,
+                    clip=1.0,
+                    seed=seed,
+                )
             )
         acc, bwt = [o.acc for o in outcomes], [o.bwt for o in outcomes]
         found[method] = {
