@@ -64,7 +64,8 @@ class EventProp:
     tile: steps whose activity is dense at a time, forwards and backwards.
 
     Chains of Linear (masked, quantised weights too), `DelayedLinear` or `DelayLinear` and IF, LIF or CubaLIF, feed
-    forward or `Recurrent`, that end in LI or CubaLI. Decays and thresholds stay as they are.
+    forward or `Recurrent`, that end in LI or CubaLI; real, or on a chip's integers (`neuro.nn.grid`), whose rounding
+    gradients pass straight through. Decays and thresholds stay as they are.
     """
 
     slope: float = 0.05
@@ -132,6 +133,7 @@ class Run:
     before: A = field(default_factory=lambda: np.empty(0))
     best: A = field(default_factory=lambda: np.empty(0))
     peak: A = field(default_factory=lambda: np.empty(0, np.int32))
+    fired: A = field(default_factory=lambda: np.empty(0, np.uint8))
     g: A = field(default_factory=lambda: np.empty((0, 0, 0)))
     count: A | None = None
 
@@ -198,10 +200,11 @@ def _rises(run: Run, t0: int, events: Events, v: Tensor) -> A:
     if not run.tiles:
         run.before = np.zeros(shape, dtype)
         run.best, run.peak = np.full(shape, -np.inf, dtype), np.zeros(shape, np.int32)
+        run.fired = np.zeros(shape, np.uint8)
     rise = np.empty(len(events.index), dtype)
     over_rows(
         loops.rises, torch.get_num_threads(), run.batch, v.numel(), t0, events.start, events.index, v.numpy(),
-        c["beta"], c["v_threshold"], c["v_reset"], run.stage.subtract, run.before, rise, run.best, run.peak,
+        c["beta"], c["v_threshold"], c["v_reset"], run.stage.subtract, run.before, rise, run.best, run.peak, run.fired,
     )  # fmt: skip
     return rise
 
@@ -238,7 +241,7 @@ class _Adjoint:
             a["place"] = (_turned(stage.delay.detach().floor().long(), width) * width + lanes).astype(np.uint32)
         a["count"] = np.zeros((0, 0), dtype) if run.count is None else run.count.astype(dtype, copy=False)
         if run.count is not None and run.best.size:  # one that fires has its penalty at its spikes
-            run.peak[run.best > stage.coefficients["v_threshold"]] = -1  # no step
+            run.peak[run.fired != 0] = -1  # no step
         return _Adjoint(run, width, reach, a)
 
 

@@ -24,25 +24,29 @@ U = np.uint64
 @disjoint
 def rises(
     first: int, last: int, t0: int, start: A, index: A, v: A, beta: A, theta: A, v_reset: A, subtract: bool, before: A,
-    rise: A, best: A, peak: A,
+    rise: A, best: A, peak: A, fired: A,
 ) -> None:  # fmt: skip
     """rise [spikes] = gain i + drive at each spike, which is u[t] - beta v[t - 1]; of samples first..last - 1.
 
     v: u, the membrane before the reset, [steps, batch, n]. before: v after the reset of the step before, replaced.
-    best, peak: largest u so far, and its step; all [batch, n].
+    best, peak, fired: largest u so far, its step, and whether the neuron has fired; all [batch, n].
     """
     steps, batch, n = v.shape
     for t in range(steps):
         for b in range(first, last):
-            for e in range(start[t * batch + b], start[t * batch + b + 1]):
-                k = np.intp(index[e])
-                rise[e] = v[t, b, k] - beta[k] * before[b, k]
+            begin, end = start[t * batch + b], start[t * batch + b + 1]
             u, m, top, when = v[t, b], before[b], best[b], peak[b]
+            for e in range(begin, end):
+                k = np.intp(index[e])
+                rise[e] = u[k] - beta[k] * m[k]
             for k in range(U(n)):
-                after = u[k] - theta[k] if subtract else v_reset[k]
-                m[k] = after if u[k] > theta[k] else u[k]
                 when[k] = np.int32(t0 + t) if u[k] > top[k] else when[k]
                 top[k] = max(u[k], top[k])
+                m[k] = u[k]
+            for e in range(begin, end):
+                k = np.intp(index[e])
+                m[k] = u[k] - theta[k] if subtract else v_reset[k]
+                fired[b, k] = np.uint8(1)
 
 
 @piece

@@ -15,6 +15,7 @@ from neuro.nn.delay_events import late as delayed
 from neuro.nn.delay_linear import DelayLinear
 from neuro.nn.joined import Carry
 from neuro.nn.layers import Neuron, Recurrent, weights
+from neuro.nn.levels import LevelLayer
 from neuro.nn.network import INPUT, OUTPUT, SpikingNetwork
 from neuro.nn.spikes import Spikes
 
@@ -26,8 +27,9 @@ class Stage:
     """Synapses and the neurons behind them.
 
     entrance, name: of the two layers. weight [out, in], bias [out], delay [out, in] in steps (None: at once), loop
-    [out, out]: in the graph that makes them of the parameters. longest: delay in whole steps. coefficients: of each
-    neuron, in the dtype of the weights.
+    [out, out]: in the graph that makes them of the parameters, in reals. used: (weight, bias, loop) as the layers
+    compute with them, a chip's integers where they train on those. longest: delay in whole steps. coefficients: of
+    each neuron, in the dtype of the weights.
     """
 
     entrance: str
@@ -38,6 +40,7 @@ class Stage:
     bias: Tensor | None
     delay: Tensor | None
     loop: Tensor | None
+    used: tuple[Tensor, Tensor | None, Tensor | None]
     longest: int
     coefficients: dict[str, NDArray[Any]]
 
@@ -55,17 +58,17 @@ class Stage:
 
     def run(self, x: Tensor, late: Carry, state: Carry) -> tuple[Tensor, Tensor]:
         """(spikes, v before the reset) of the next steps, as the network computes them; v for both of a readout."""
-        if self.loop is not None and self.delay is None:
-            return self.neuron.run(x, self.loop, entering=(self.weight, self.bias), carry=state)
+        weight, bias, loop = self.used
+        if loop is not None and self.delay is None and self.neuron.grid is None:
+            return self.neuron.run(x, loop, entering=(weight, bias), carry=state)
         if self.delay is not None:
             current = self.synapses.resume(x, late)  # type: ignore[operator]
         elif isinstance(x, Spikes):
-            at_once = torch.zeros(self.weight.shape, dtype=torch.long)
-            current = delayed(x, self.weight, at_once, 0)
-            current = current if self.bias is None else current + self.bias
+            current = delayed(x, weight, torch.zeros(weight.shape, dtype=torch.long), 0)
+            current = current if bias is None else current + bias
         else:
-            current = nn.functional.linear(x, self.weight, self.bias)
-        return self.neuron.run(current, self.loop, carry=state)
+            current = nn.functional.linear(x, weight, bias)
+        return self.neuron.run(current, loop, carry=state)
 
 
 def stages(model: SpikingNetwork) -> list[Stage]:
@@ -96,6 +99,8 @@ def stages(model: SpikingNetwork) -> list[Stage]:
             if entrance is not None:
                 bad.append(f"'{entrance}' feeds '{name}' with no neurons between")
             entrance = name
+            if isinstance(layer, LevelLayer):
+                bad.append(f"'{name}' is on axon types of a chip; train that part with rule 'bptt'")
         elif isinstance(layer, Neuron) or type(layer) is Recurrent:  # kinds of loops with delays are others
             problems = _neuron_problems(layer, name == names[-1])
             if entrance is None:
@@ -126,8 +131,6 @@ def _neuron_problems(layer: nn.Module, last: bool) -> list[str]:
     bad = []
     if neuron.learn:
         bad.append(f"learns {', '.join(neuron.learn)}; EventProp learns weights and delays")
-    if neuron.grid is not None:
-        bad.append("is on a chip's integers; train that part with rule 'bptt'")
     if last and neuron.spiking:
         bad.append("the number of output spikes has no derivative by their times; end in LI or CubaLI")
     if not last and not neuron.spiking:
@@ -150,8 +153,12 @@ def _stage(model: SpikingNetwork, entrance: str, name: str) -> Stage:
         delay = synapses.get_buffer("delay_steps").to(weight.dtype)
         longest = int(delay.max())
     loop = weights(layer.recurrent)[0] if isinstance(layer, Recurrent) else None
+    used = (weight, bias, loop)
+    if neuron.grid is not None:
+        unit = neuron.grid().unit
+        weight, bias, loop = weight * unit, None if bias is None else bias * unit, None if loop is None else loop * unit
     values = {}
     for c in COEFFICIENTS:
-        given = neuron.value(c).detach().to(weight.dtype)
+        given = neuron.settled(c).detach().to(weight.dtype)
         values[c] = given.expand(len(weight)).contiguous().numpy()
-    return Stage(entrance, name, synapses, neuron, weight, bias, delay, loop, longest, values)
+    return Stage(entrance, name, synapses, neuron, weight, bias, delay, loop, used, longest, values)
