@@ -86,7 +86,7 @@ MEMBRANE = "v"  # of any model, by whatever name: what a readout reads
 ROW = {"u": U_ROW, "v": V_ROW, "a": A_ROW, "sigma": U_ROW, "act": V_ROW, "residue": W_ROW, "error": X_ROW}
 ROW |= {"imag": U_ROW, "real": V_ROW, "a_imag": B_ROW}
 
-I64 = np.int64
+I64: Any = np.int64  # what it makes is an int to mypy
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -176,15 +176,12 @@ def work_of(net: Packed, steps: int, capacity: int) -> Work:
     if net.rules is not None:
         payload = np.zeros(capacity if net.graded.any() else 0, np.int32)
         wide = np.zeros(neurons if net.arcs[WIDE].any() else 0, np.int64)
-        others = Others(payload, *(np.zeros(neurons, np.int32) for _ in range(4)), wide, learned_of(net.rules))
-    return Work(
-        span,
-        np.zeros(capacity + AHEAD, np.int32),
-        *(np.zeros(neurons, np.int32) for _ in range(4)),
-        *(flags.view(np.uint8), flags),
-        *(np.zeros(7 * TILE, np.int32), np.zeros(TILE, np.int16)),
-        *(rows.view(np.uint8), rows, others),
-    )
+        a, b, c, d = (np.zeros(neurons, np.int32) for _ in range(4))
+        others = Others(payload, a, b, c, d, wide, learned_of(net.rules))
+    a, b, c, d = (np.zeros(neurons, np.int32) for _ in range(4))
+    lanes, short = np.zeros(7 * TILE, np.int32), np.zeros(TILE, np.int16)
+    fired = np.zeros(capacity + AHEAD, np.int32)
+    return Work(span, fired, a, b, c, d, flags.view(np.uint8), flags, lanes, short, rows.view(np.uint8), rows, others)
 
 
 def _simulate(

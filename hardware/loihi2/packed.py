@@ -16,7 +16,7 @@ from neuro.hardware.loihi2 import neurons
 from neuro.hardware.loihi2.contract import check
 from neuro.hardware.loihi2.learning import learns
 from neuro.hardware.loihi2.models import graded
-from neuro.hardware.loihi2.plastic import Rules, rules_of
+from neuro.hardware.loihi2.plastic import rules_of
 from neuro.hardware.loihi2.synapses import ROWS, RUNS, Arc, Order, arcs, fan, order_of, sum_pairs
 from neuro.hardware.program import Population, Program, Projection
 from neuro.ir import READOUTS
@@ -96,7 +96,7 @@ class Packed(NamedTuple):
     fans: Int32
     updates: Int64
     tiles: NDArray[np.int16]
-    rules: Rules | None
+    rules: Any  # `Rules`, or None: code for them is compiled where there are any
 
     @property
     def first(self) -> Int64:
@@ -111,12 +111,12 @@ class Packed(NamedTuple):
     @property
     def graded(self) -> Int64:
         """Per population, 1 where it sends anything but 0 and 1."""
-        return cast(Int64, self.populations[GRADED, :-1])
+        return self.populations[GRADED, :-1]
 
     @property
     def tiled(self) -> Int64:
         """Per population, 1 where `tiles` runs it."""
-        return cast(Int64, self.populations[TILED, :-1])
+        return self.populations[TILED, :-1]
 
 
 def names_of(program: Program) -> list[str]:

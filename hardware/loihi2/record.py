@@ -5,7 +5,7 @@ Compiled (neuro.jit). A spike of a step is found as a byte, turned into an event
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from neuro.hardware.loihi2.plastic import Learned
 from neuro.jit import disjoint, kernel, lowest, ones, set_bytes
 
 I32 = np.int32
-I64 = np.int64
+I64: Any = np.int64  # what it makes is an int to mypy
 U = np.uintp  # as in delivery.py
 U64 = np.uint64
 AHEAD = 4  # places behind the last event that `collect` may overwrite
@@ -221,23 +221,23 @@ class Work(NamedTuple):
     sums: Int16
     raster: Bytes
     rows: Words
-    others: Others | None
+    others: Any  # `Others`, or None
 
     @property
-    def w(self) -> Int32 | None:
+    def w(self) -> Any:
         """`Others.w`, likewise the next three."""
         return self.others and self.others.w
 
     @property
-    def x(self) -> Int32 | None:
+    def x(self) -> Any:
         return self.others and self.others.x
 
     @property
-    def b(self) -> Int32 | None:
+    def b(self) -> Any:
         return self.others and self.others.b
 
     @property
-    def sent(self) -> Int32 | None:
+    def sent(self) -> Any:
         return self.others and self.others.sent
 
 
@@ -268,4 +268,4 @@ class Out(NamedTuple):
     scores: Int64
     booked: Int64
     injected: Int64
-    others: Messages | None
+    others: Any  # `Messages`, or None

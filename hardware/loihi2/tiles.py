@@ -9,6 +9,8 @@ twice as many at a time as in 32, for as long as their largest cannot leave them
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,7 +55,7 @@ from neuro.jit import disjoint, kernel, ones, piece, set_bytes, wide
 
 I16 = np.int16
 I32 = np.int32
-I64 = np.int64
+I64: Any = np.int64  # what it makes is an int to mypy
 U = np.uintp  # an index that cannot be negative: the compiler drops Python's wrap-around and vectorises
 HOLDS = 32767  # int16
 # where each variable and register of a tile stands in `lanes`; what arrives stands first

@@ -170,7 +170,7 @@ def simulate_samples(net: Packed, work: Work, out: Out, dense: Bytes, steps: int
                         out.injected[b, t] += 1
                         send(net, work, out, i, t, b)
             for f in range(count):
-                i = np.int64(work.fired[f])
+                i = np.int64(work.fired[f])  # type: ignore[assignment]  # to a kernel an int is an int64
                 if out.spikes.size > 0:
                     out.spikes[t, b, i - inputs] = 1
                 send(net, work, out, i, t, b)

@@ -1,0 +1,84 @@
+"""Short runs as vectors, and a convolution whose pixels are of more kinds than are told apart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from neuro.jit import kernel
+from neuro.nn import conv_geometry
+from neuro.nn.conv_function import convolve
+from neuro.nn.conv_geometry import geometry
+from neuro.nn.conv_layout import Job
+from neuro.nn.conv_vectors import add_run, fetch, moments
+from neuro.nn.spikes import Spikes
+
+A = NDArray[Any]
+
+
+@kernel
+def added(to: A, a: int, add: A, b: int, n: int) -> None:
+    fetch(add, b, n)
+    add_run(to, a, add, b, n)
+
+
+@kernel
+def summed(row: A, one: A, two: A) -> None:
+    moments(row, one, two)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_runs_of_every_length_are_added_where_they_belong(dtype: Any) -> None:
+    rng = np.random.default_rng(0)
+    for n in (*range(36), 63, 72, 100):
+        to, add = rng.random(110).astype(dtype), rng.random(110).astype(dtype)
+        expected = to.copy()
+        expected[3 : 3 + n] += add[7 : 7 + n]
+        added(to, 3, add, 7, n)
+        assert np.array_equal(to, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [1, 7, 8, 16, 24, 43])
+def test_moments_are_sums_over_places_in_order(dtype: Any, channels: int) -> None:
+    row = np.random.default_rng(channels).normal(size=(9, channels)).astype(dtype)
+    one, two = np.full(channels, 7.0), np.full(channels, 7.0)
+    summed(row.reshape(-1), one, two)
+    wide = row.astype(np.float64)
+    assert np.array_equal(one, np.add.accumulate(wide)[-1])
+    np.testing.assert_allclose(two, (wide * wide).sum(0), rtol=1e-14)
+
+
+@pytest.mark.parametrize("sizes", [((7, 6), (3, 2), (2, 1), (1, 1), (1, 1)), ((9, 8), (3, 4), (1, 2), (2, 0), (2, 1))])
+def test_places_and_pixels_tell_the_same_story(sizes: Any) -> None:
+    geo = geometry(*sizes, False)
+    taps = {int(j): int(t) for j, t in enumerate(geo.order)}
+    from_pixels = {
+        (int(geo.place[k]) + i, taps[int(geo.tap[k]) + i], p)
+        for p in range(len(geo.kind))
+        for k in range(geo.start[p], geo.start[p + 1])
+        for i in range(int(geo.count[k]))
+    }
+    from_places = {(int(a) + 0, int(t) + i, int(p) + i) for a, t, p, c in geo.reach for i in range(int(c))}
+    assert from_pixels == from_places
+
+
+def test_pixels_of_many_kinds_share_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        conv = nn.Conv2d(2, 3, 5, 2, 2, bias=False).double()
+    x = torch.from_numpy(np.random.default_rng(2).random((2, 2, 2, 12, 11)) < 0.2).double()
+    expected = conv(x.flatten(0, 1)).unflatten(0, (2, 2))
+    monkeypatch.setattr(conv_geometry, "KINDS", 2)
+    geometry.cache_clear()
+    try:
+        assert geometry((12, 11), (5, 5), (2, 2), (2, 2), (1, 1), False).kinds == 2
+        found = convolve(Job(conv, None, None, None), Spikes.pack(x), conv.weight, None)
+    finally:
+        geometry.cache_clear()
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
