@@ -37,9 +37,9 @@ def late(x: A, d: float, t: int) -> A:
     """x(t - d) on the line between two steps; 0 before the start. x: [time, *]."""
     k = int(np.floor(d))
     f = d - k
-    near = x[t - k] if t - k >= 0 else np.zeros_like(x[0])
-    far = x[t - k - 1] if t - k - 1 >= 0 else np.zeros_like(x[0])
-    return (1 - f) * near + f * far
+    near: A = x[t - k] if t - k >= 0 else np.zeros_like(x[0])
+    far: A = x[t - k - 1] if t - k - 1 >= 0 else np.zeros_like(x[0])
+    return np.asarray((1 - f) * near + f * far)
 
 
 def forward(layer: Layer, x: A) -> tuple[A, A]:

@@ -97,7 +97,7 @@ class EventProp:
         with torch.no_grad():
             runs, trace = _forward(chain, _spikes(x, chain[0].weight.dtype), self.tile, watch)
         trace.requires_grad_()
-        fired = {run.stage.name: run.recorded() for run in runs[:-1]}
+        fired: dict[str, Tensor] = {run.stage.name: run.recorded() for run in runs[:-1]}
         shaped = trace * _shape(self.decay, trace) if self.decay else trace
         error, penalty = loss_of(shaped, fired)
         wanted = (trace, *fired.values())
@@ -108,7 +108,8 @@ class EventProp:
             run.count = _per_sample(count, run.stage.name)
         _backward(runs, self)
         scores = read(trace.detach(), model.readout).flatten(1)
-        return Learnt(float(error.detach()), scores, {n: float(s.detach().total()) for n, s in fired.items()})
+        totals = {n: float(s.detach().sum(dtype=torch.float64)) for n, s in fired.items()}
+        return Learnt(float(error.detach()), scores, totals)
 
 
 @dataclass
@@ -141,7 +142,8 @@ class Run:
         """The spikes of the whole sample, for a penalty to be a function of."""
         words = np.concatenate(self.words)
         s = Spikes(words, (len(words) // self.batch, self.batch, self.stage.n), self.stage.weight.dtype)
-        return s.requires_grad_()
+        s.requires_grad_()
+        return s
 
 
 def _spikes(x: Tensor, dtype: torch.dtype) -> Spikes:
@@ -177,11 +179,13 @@ def _forward(chain: list[Stage], x: Spikes, tile: int, watch: Watch | None) -> t
     t0 = 0
     for part in pieces(x, tile):
         y: Tensor = part
+        assert isinstance(part, Spikes)
         arrived = part.events()
         for run, (late, state) in zip(runs, carries, strict=True):
             if watch is not None:
                 watch(run.stage.entrance, y.flatten(0, 1))
-            y, v = run.stage.run(y, late, state)
+            assert isinstance(y, Spikes)
+            y, v = run.stage.run(y, arrived, late, state)
             events, rise = arrived, np.empty(0, v.numpy().dtype)
             if run.stage.spiking:
                 assert isinstance(y, Spikes)

@@ -22,6 +22,7 @@ comes to when its steps become short. For small networks and for tests: an event
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -82,8 +83,8 @@ class Circuit:
         n = len(w)
         target, source = np.nonzero(w)
         d = np.broadcast_to(np.asarray(delay, np.float64), w.shape)[target, source]
-        constants = [np.broadcast_to(np.asarray(c, np.float64), (n,)) for c in (tau_mem, tau_syn, v_threshold)]
-        return Circuit(w.shape[1] - n, *constants, source, target, w[target, source], d)
+        mem, syn, theta = (np.broadcast_to(np.asarray(c, np.float64), (n,)) for c in (tau_mem, tau_syn, v_threshold))
+        return Circuit(w.shape[1] - n, mem, syn, theta, source, target, w[target, source], d)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,7 @@ class Run:
     neuron: Index
     area: Array
     energy: Array
-    log: tuple[NDArray[np.generic], ...]
+    log: tuple[NDArray[Any], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,9 +135,10 @@ def simulate(circuit: Circuit, in_times: ArrayLike, in_sources: ArrayLike, t_end
     while True:
         v, i, then, area, energy = (np.zeros(n) for _ in range(5))
         soon = np.full(n, np.inf)
-        heap = (np.empty(size), *(np.empty(size, np.int64) for _ in range(3)))
-        times, who = np.empty(size), np.empty(size, np.int64)
-        log = (np.empty(size), *(np.empty(size, np.int64) for _ in range(3)), np.empty(size), np.empty(size))
+        whole = [np.empty(size, np.int64) for _ in range(7)]
+        heap = (np.empty(size), whole[0], whole[1], whole[2])
+        times, who = np.empty(size), whole[3]
+        log = (np.empty(size), whole[4], whole[5], whole[6], np.empty(size), np.empty(size))
         events, spikes = loops.forward(
             circuit.inputs, t[order], source[order], float(t_end), circuit.tau_mem, circuit.tau_syn,
             circuit.v_threshold, first, by_source, circuit.target, circuit.weight, circuit.delay, v, i, then, soon,
@@ -160,7 +162,7 @@ def adjoint(
         times [k], area [n], energy [n]: dL/d of the fields of `Run`; None for 0.
     """
     circuit, n = run.circuit, len(run.circuit.tau_mem)
-    order, *log = run.log
+    order, log_t, log_n, log_s, log_o, log_v, log_i = run.log
 
     def given(value: ArrayLike | None, shape: tuple[int, ...], name: str) -> Array:
         a = np.zeros(shape) if value is None else np.ascontiguousarray(value, np.float64)
@@ -175,8 +177,8 @@ def adjoint(
     shift = np.zeros(emitted + len(run.times))
     d_weight, d_delay, d_in = np.zeros_like(circuit.weight), np.zeros_like(circuit.delay), np.empty(emitted)
     loops.backward(
-        emitted, run.t_end, circuit.tau_mem, circuit.tau_syn, circuit.v_threshold, circuit.weight, *log, d_times,
-        d_area, d_energy, lam_v, lam_i, later, shift, d_weight, d_delay,
+        emitted, run.t_end, circuit.tau_mem, circuit.tau_syn, circuit.v_threshold, circuit.weight, log_t, log_n,
+        log_s, log_o, log_v, log_i, d_times, d_area, d_energy, lam_v, lam_i, later, shift, d_weight, d_delay,
     )  # fmt: skip
     d_in[order.astype(np.int64)] = shift[:emitted]
     return Gradients(d_weight, d_delay, d_in)

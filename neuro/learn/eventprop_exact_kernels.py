@@ -81,26 +81,26 @@ def forward(
         # what comes next: an input spike, an arrival, or a neuron
         t_in = in_time[fed] if fed < in_time.size else np.inf
         t_heap = heap_t[0] if heap else np.inf
-        k, t_fire = 0, np.inf
-        for j in range(n):
-            if soon[j] < t_fire:
-                k, t_fire = j, soon[j]
+        k, t_fire = np.int64(0), np.inf
+        for m in range(n):
+            if soon[m] < t_fire:
+                k, t_fire = np.int64(m), soon[m]
         now = min(t_in, t_heap, t_fire)
         if not now <= t_end or now == np.inf:
             break
-        source, emission = -1, 0
+        source, emission = np.int64(-1), np.int64(0)
         if t_in <= t_heap and t_in <= t_fire:
-            source, emission = np.int64(in_source[fed]), fed
+            source, emission = np.int64(in_source[fed]), np.int64(fed)
             fed += 1
         elif t_fire <= t_heap:
             if spikes == times.size or events == log_t.size:
                 return FULL, 0
-            source, emission = inputs + k, in_time.size + spikes
+            source, emission = np.int64(inputs + k), np.int64(in_time.size + spikes)
             times[spikes], who[spikes] = now, k
             spikes += 1
         j = k
         arrives = source < 0
-        s = -1
+        s = np.int64(-1)
         if arrives:
             s, emission, j = np.int64(heap_s[0]), np.int64(heap_o[0]), np.int64(target[heap_s[0]])
             heap -= 1  # the last of the heap sinks from the top
@@ -154,7 +154,7 @@ def forward(
                     at = up
                 heap_t[at], heap_s[at], heap_o[at], heap_k[at] = t0, s0, emission, pushed
                 pushed += 1
-    for j in range(n):  # to the end
+    for j in range(np.int64(n)):  # to the end
         d = t_end - then[j]
         v0, i0, v1, i1 = v[j], i[j], 0.0, 0.0
         if d < np.inf:

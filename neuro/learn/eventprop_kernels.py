@@ -22,6 +22,18 @@ U = np.uint64
 
 
 @disjoint
+def arrive(first: int, last: int, start: A, index: A, table: A, current: A) -> None:
+    """current [rows, n] += the rows of table [in, n] whose sources fire, rows first..last - 1."""
+    n = U(current.shape[1])
+    for r in range(first, last):
+        total = current[r]
+        for e in range(start[r], start[r + 1]):
+            row = table[np.intp(index[e])]
+            for k in range(n):
+                total[k] += row[k]
+
+
+@disjoint
 def rises(
     first: int, last: int, t0: int, start: A, index: A, v: A, beta: A, theta: A, v_reset: A, subtract: bool, before: A,
     rise: A, best: A, peak: A, fired: A,
@@ -37,16 +49,16 @@ def rises(
             begin, end = start[t * batch + b], start[t * batch + b + 1]
             u, m, top, when = v[t, b], before[b], best[b], peak[b]
             for e in range(begin, end):
-                k = np.intp(index[e])
-                rise[e] = u[k] - beta[k] * m[k]
+                j = np.intp(index[e])
+                rise[e] = u[j] - beta[j] * m[j]
             for k in range(U(n)):
                 when[k] = np.int32(t0 + t) if u[k] > top[k] else when[k]
                 top[k] = max(u[k], top[k])
                 m[k] = u[k]
             for e in range(begin, end):
-                k = np.intp(index[e])
-                m[k] = u[k] - theta[k] if subtract else v_reset[k]
-                fired[b, k] = np.uint8(1)
+                j = np.intp(index[e])
+                m[j] = u[j] - theta[j] if subtract else v_reset[j]
+                fired[b, j] = np.uint8(1)
 
 
 @piece
@@ -95,16 +107,16 @@ def neurons(
                 for k in range(U(room.shape[1])):
                     room[b, k] = dx[b, at + 2, k] - dx[b, at + 1, k]
             for e in range(begin, end):
-                k = np.intp(index[e])
+                i = np.intp(index[e])
                 if back.size:
-                    shift[e] += dot(back[k], room[b], part[b])
-                leak = beta.dtype.type(1) - beta[k]
-                up = rise[e] - leak * theta[k]  # per step, at the threshold
-                after = rise[e] - leak * v_reset[k]
-                up = max(up, least * (theta[k] - v_reset[k]))
-                m[k] = (m[k] * after - shift[e]) / up
+                    shift[e] += dot(back[i], room[b], part[b])
+                leak = beta.dtype.type(1) - beta[i]
+                up = rise[e] - leak * theta[i]  # per step, at the threshold
+                after = rise[e] - leak * v_reset[i]
+                up = max(up, least * (theta[i] - v_reset[i]))
+                m[i] = (m[i] * after - shift[e]) / up
                 if count.size:
-                    extra[k] = count[b, k] / (theta[k] - v_reset[k])
+                    extra[i] = count[b, i] / (theta[i] - v_reset[i])
             row = dx[b, at]
             for k in range(U(n)):
                 j[k] = alpha[k] * j[k] + gain[k] * (m[k] + extra[k])

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from neuro.errors import NetworkError
+from neuro.learn.eventprop_kernels import arrive
 from neuro.nn.delay import DelayedLinear
-from neuro.nn.delay_events import late as delayed
 from neuro.nn.delay_linear import DelayLinear
 from neuro.nn.joined import Carry
+from neuro.nn.kernels import over_rows
 from neuro.nn.layers import Neuron, Recurrent, weights
 from neuro.nn.levels import LevelLayer
 from neuro.nn.network import INPUT, OUTPUT, SpikingNetwork
-from neuro.nn.spikes import Spikes
+from neuro.nn.spikes import Events, Spikes
 
 COEFFICIENTS = ("alpha", "gain_syn", "beta", "gain", "v_threshold", "v_reset")
 
@@ -56,19 +59,29 @@ class Stage:
     def subtract(self) -> bool:
         return self.neuron.reset == "subtract"
 
-    def run(self, x: Tensor, late: Carry, state: Carry) -> tuple[Tensor, Tensor]:
-        """(spikes, v before the reset) of the next steps, as the network computes them; v for both of a readout."""
+    @cached_property
+    def table(self) -> NDArray[Any]:
+        """W^T as the layers compute with it, [in, out]."""
+        return np.ascontiguousarray(self.used[0].detach().numpy().T)
+
+    def run(self, x: Spikes, arrived: Events, late: Carry, state: Carry) -> tuple[Tensor, Tensor]:
+        """(spikes, v before the reset) of the next steps, as the network computes them; v for both of a readout.
+
+        arrived: the events of x.
+        """
         weight, bias, loop = self.used
         if loop is not None and self.delay is None and self.neuron.grid is None:
             return self.neuron.run(x, loop, entering=(weight, bias), carry=state)
         if self.delay is not None:
-            current = self.synapses.resume(x, late)  # type: ignore[operator]
-        elif isinstance(x, Spikes):
-            current = delayed(x, weight, torch.zeros(weight.shape, dtype=torch.long), 0)
-            current = current if bias is None else current + bias
-        else:
-            current = nn.functional.linear(x, weight, bias)
-        return self.neuron.run(current, loop, carry=state)
+            return self.neuron.run(self.synapses.resume(x, late), loop, carry=state)  # type: ignore[operator]
+        rows = len(x.words)
+        zeros = torch.zeros((rows, self.n), dtype=weight.dtype)
+        total = zeros if bias is None else bias.detach().repeat(rows, 1)
+        over_rows(
+            arrive, torch.get_num_threads(), len(total), len(arrived.index) * self.n, arrived.start, arrived.index,
+            self.table, total.numpy(),
+        )  # fmt: skip
+        return self.neuron.run(total.view(*x.shape[:2], -1), loop, carry=state)
 
 
 def stages(model: SpikingNetwork) -> list[Stage]:
