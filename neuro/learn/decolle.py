@@ -61,7 +61,7 @@ class DECOLLE:
             for name, s in part.spikes.items():
                 if name not in ends:
                     y = s.flatten(2) @ self.readout(name, s[0, 0].numel(), part.trace).t()
-                    total = total + loss_of(y.unflatten(2, part.trace.shape[2:]), {})[0]
+                    total = total + loss_of(y.view(*y.shape[:2], *part.trace.shape[2:]), {})[0]
             (total * part.share).backward()  # type: ignore[no-untyped-call]
             loss += float(error.detach()) * part.share
             scores = joined(scores, read(part.trace.detach(), model.readout).flatten(1), model.readout)
@@ -72,7 +72,8 @@ class DECOLLE:
 
     def readout(self, name: str, n: int, trace: Tensor) -> Tensor:
         """G of a layer, [outputs, n]: follows from seed, name and sizes."""
-        return fixed(self.seed, name, trace[0, 0].numel(), n, trace.dtype) * (self.scale / n**0.5)
+        scale: float = self.scale / n**0.5
+        return fixed(self.seed, name, trace[0, 0].numel(), n, trace.dtype) * scale
 
 
 def _problems(model: SpikingNetwork, heads: dict[str, str]) -> dict[str, str]:

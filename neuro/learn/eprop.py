@@ -99,8 +99,8 @@ class EProp:
 
     def _feedback(self, out: Readout, layer: Hidden, like: Tensor) -> Tensor:
         """B of a layer, [outputs, n]."""
-        w = out.linear.weight.detach()
-        random = fixed(self.seed, layer.name, len(w), layer.n, like.dtype) * (self.scale / layer.n**0.5)
+        w: Tensor = out.linear.weight.detach()
+        random: Tensor = fixed(self.seed, layer.name, len(w), layer.n, like.dtype) * (self.scale / layer.n**0.5)
         if self.feedback == "random":
             return random
         known = w if out.source == layer.name else torch.zeros_like(random)
@@ -184,7 +184,8 @@ class Hidden:
 
     def __init__(self, name: str, head: str, linear: Any, layer: Any) -> None:
         self.name, self.head, self.linear, self.layer = name, head, linear, layer
-        self.neuron: Neuron | AdLIF = layer.neuron if isinstance(layer, Recurrent) else layer
+        inner: Any = layer.neuron if isinstance(layer, Recurrent) else layer
+        self.neuron: Neuron | AdLIF = inner
         self.back = weights(layer.recurrent)[0] if isinstance(layer, Recurrent) else None
         self.n, self.fan_in = linear.weight.shape
         self.traces, self.carry = Traces(0.0, leaks(self.neuron)[0]), Carry()

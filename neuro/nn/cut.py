@@ -114,8 +114,11 @@ class Cut(Population):
         assert weight is None and entering is None  # noqa: PT018
         return self.sent(current, carry, membrane)
 
-    def with_membrane(self, current: Tensor, *, carry: Carry | None = None) -> tuple[Tensor, Tensor]:
+    def with_membrane(
+        self, current: Tensor, weight: Tensor | None = None, *, carry: Carry | None = None
+    ) -> tuple[Tensor, Tensor]:
         """(output, v after the reset): the reset of a step is part of that step, its gradient passes."""
+        assert weight is None  # the recurrence is the layer's own
         s, u = self.sent(current, carry)
         assert u is not None
         if not self.spiking:
