@@ -154,16 +154,16 @@ def forward(
                     at = up
                 heap_t[at], heap_s[at], heap_o[at], heap_k[at] = t0, s0, emission, pushed
                 pushed += 1
-    for j in range(np.int64(n)):  # to the end
-        d = t_end - then[j]
-        v0, i0, v1, i1 = v[j], i[j], 0.0, 0.0
+    for m in range(n):  # to the end
+        d = t_end - then[m]
+        v0, i0, v1, i1 = v[m], i[m], 0.0, 0.0
         if d < np.inf:
-            i1 = i0 * np.exp(-d / tau_s[j])
-            v1 = np.exp(-d / tau_m[j]) * v0 + i0 * response(d, tau_m[j], tau_s[j])
-        square = tau_s[j] / 2.0 * (i0 * i0 - i1 * i1)
-        cross = (square / tau_m[j] - (v1 * i1 - v0 * i0)) / (1.0 / tau_m[j] + 1.0 / tau_s[j])
-        area[j] += tau_s[j] * (i0 - i1) - tau_m[j] * (v1 - v0)
-        energy[j] += cross - tau_m[j] / 2.0 * (v1 * v1 - v0 * v0)
+            i1 = i0 * np.exp(-d / tau_s[m])
+            v1 = np.exp(-d / tau_m[m]) * v0 + i0 * response(d, tau_m[m], tau_s[m])
+        square = tau_s[m] / 2.0 * (i0 * i0 - i1 * i1)
+        cross = (square / tau_m[m] - (v1 * i1 - v0 * i0)) / (1.0 / tau_m[m] + 1.0 / tau_s[m])
+        area[m] += tau_s[m] * (i0 - i1) - tau_m[m] * (v1 - v0)
+        energy[m] += cross - tau_m[m] / 2.0 * (v1 * v1 - v0 * v0)
     return events, spikes
 
 
