@@ -59,6 +59,11 @@ class QuantisedWeights(nn.Module):
     bias: Any
     bits: int
     each: bool
+    noise: Tensor | None = None  # for the time of a batch, what a device adds to the weights (`neuro.train.noise`)
+
+    def disturbed(self, weight: Tensor) -> Tensor:
+        """Weights that are settled, with the noise of the device on them; the gradient is that of where they are."""
+        return weight if self.noise is None else weight + self.noise.to(weight.dtype)
 
     def unit(self) -> Tensor:
         """Reals per integer, [out, 1, ...] or one."""
@@ -72,7 +77,7 @@ class QuantisedWeights(nn.Module):
         unit = self.unit()
         top = 2 ** (self.bits - 1) - 1
         rounded = (self.weight.detach().double() / unit).round().clamp(-top, top) * unit
-        return straight_through(self.weight, rounded.to(self.weight.dtype)), self.bias
+        return self.disturbed(straight_through(self.weight, rounded.to(self.weight.dtype))), self.bias
 
 
 def _check_bits(bits: int) -> int:

@@ -21,6 +21,7 @@ from neuro.nn.adaptive import AdLIF
 from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.delay_linear import DelayLinear
 from neuro.nn.delay_recurrent import DelayedRecurrent
+from neuro.nn.few_levels import LEVELS, FewConv2d, FewLinear
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron, Population, Recurrent, Temporal, decays
 from neuro.nn.masked import MaskedLinear
 from neuro.nn.network import SpikingNetwork
@@ -28,6 +29,7 @@ from neuro.nn.quantised import MOST_BITS, QuantisedConv2d, QuantisedLinear, Quan
 from neuro.nn.stateless import AvgPool2d, Dropout, ScaleNorm, SumPool2d
 from neuro.nn.surrogate import SURROGATES, surrogate
 from neuro.tables import read_table
+from neuro.train.build_beyond import BEYOND
 from neuro.train.delays import DelayConfig
 from neuro.train.seeds import generator
 
@@ -41,6 +43,25 @@ def _at_least(problems: list[str], least: float, **values: float | None) -> list
 
 
 @dataclass(frozen=True)
+class FewConfig:
+    """Weights of two or three values from the start (`neuro.nn.few_levels`). levels: "binary" or "ternary". each: a
+    scale per output. affine: with an offset, that of a shared count of input spikes."""
+
+    levels: str = "ternary"
+    each: bool = False
+    affine: bool = False
+
+    def problems(self) -> list[str]:
+        return (
+            [] if self.levels in LEVELS else [f"levels '{self.levels}' is unknown. {did_you_mean(self.levels, LEVELS)}"]
+        )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"levels": self.levels, "each": self.each, "affine": self.affine}
+
+
+@dataclass(frozen=True)
 class LinearSpec:
     """init: weights are N(0, init^2 / fan_in); left out: uniform within +-1/sqrt(fan_in), as torch.
 
@@ -50,6 +71,7 @@ class LinearSpec:
     window: the inputs are so many taps of the same channels (see "taps"), and the weights of the later taps start
     as minus the mean of the first's: the sum over a window that slides. 1 for inputs of any kind.
     fan_in: the largest number of inputs of one output, in blocks that share theirs (`neuro.nn.masked.windows`).
+    few: binary or ternary weights from the start, a table of `FewConfig`.
     """
 
     out: int
@@ -60,12 +82,14 @@ class LinearSpec:
     bits: int = 0
     fan_in: int | None = None
     delay: DelayConfig | None = None
+    few: FewConfig | None = None
 
     def problems(self) -> list[str]:
         bad = _at_least(_at_least([], 1, out=self.out, window=self.window), 0, init=self.init, max_delay=self.max_delay)
         bad = _at_least(bad, 1, fan_in=self.fan_in)
-        if (self.max_delay > 0) + (self.bits > 0) + (self.fan_in is not None) + (self.delay is not None) > 1:
-            bad.append("of bits, max_delay, delay and fan_in only one can be had")
+        given = [self.max_delay > 0, self.bits > 0, *(x is not None for x in (self.fan_in, self.delay, self.few))]
+        if sum(given) > 1:
+            bad.append("of bits, max_delay, delay, fan_in and few only one can be had")
         if self.window > 1 and self.fan_in is not None:
             bad.append("window and fan_in cannot be had together")
         return bad + _bits_problems(self.bits)
@@ -83,6 +107,8 @@ class LinearSpec:
             layer = self.delay.build(shape[0], self.out, self.bias, rng)
         elif self.bits:
             layer = QuantisedLinear(shape[0], self.out, self.bias, bits=self.bits)
+        elif self.few is not None:
+            layer = FewLinear(shape[0], self.out, self.bias, **self.few.options)
         elif self.fan_in is not None:
             layer = MaskedLinear(shape[0], self.out, self.bias, self.fan_in)
         else:
@@ -100,7 +126,7 @@ class LinearSpec:
 
 @dataclass(frozen=True)
 class ConvSpec:
-    """2-D convolution; init and bits as in `LinearSpec`, fan_in is that of one output."""
+    """2-D convolution; init, bits and few as in `LinearSpec`, fan_in is that of one output."""
 
     out: int
     kernel: int
@@ -110,9 +136,11 @@ class ConvSpec:
     bias: bool = False
     init: float | None = None
     bits: int = 0
+    few: FewConfig | None = None
 
     def problems(self) -> list[str]:
-        bad = _at_least([], 1, out=self.out, kernel=self.kernel, stride=self.stride, groups=self.groups)
+        bad = ["of bits and few only one can be had"] if self.bits and self.few is not None else []
+        bad = _at_least(bad, 1, out=self.out, kernel=self.kernel, stride=self.stride, groups=self.groups)
         return _at_least(bad, 0, padding=self.padding, init=self.init) + _bits_problems(self.bits)
 
     def build(self, shape: Shape, rng: torch.Generator) -> nn.Module:
@@ -124,6 +152,8 @@ class ConvSpec:
         layer: Any
         if self.bits:
             layer = QuantisedConv2d(*geometry, bits=self.bits)
+        elif self.few is not None:
+            layer = FewConv2d(*geometry, **self.few.options)
         else:
             layer = nn.utils.skip_init(nn.Conv2d, *geometry)  # type: ignore[no-untyped-call]
         _start(layer.weight, shape[0] // self.groups * self.kernel**2, self.init, rng)
@@ -369,6 +399,7 @@ LAYERS: Mapping[str, tuple[type, Build]] = {
     "adlif": (AdaptiveSpec, lambda spec, shape, dt, rng: spec.build(shape, dt, rng)),
     "li": _neuron(LI),
     "cuba_li": _neuron(CubaLI),
+    **BEYOND,
 }
 
 

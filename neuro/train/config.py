@@ -21,6 +21,8 @@ from neuro.nn.levels import Levels
 from neuro.tables import plain, read_table
 from neuro.train.build import read_layers
 from neuro.train.losses import LOSSES
+from neuro.train.noise import NoiseConfig
+from neuro.train.prune import PruneConfig
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -237,7 +239,8 @@ class QuantiseConfig:
 @dataclass(frozen=True)
 class Config:
     """One training run. layers: tables with a ``type``, see `neuro.train.build.LAYERS`. rule: a table with the ``kind``
-    of the learning rule and its options, see `neuro.learn.RULES`; backpropagation through time where left out."""
+    of the learning rule and its options, see `neuro.learn.RULES`; backpropagation through time where left out. noise,
+    prune: see `neuro.train.noise` and `neuro.train.prune`."""
 
     name: str
     data: DataConfig
@@ -249,6 +252,8 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     rule: Mapping[str, Any] = field(default_factory=dict)
     quantise: QuantiseConfig | None = None
+    noise: NoiseConfig | None = None
+    prune: PruneConfig | None = None
 
     @property
     def learning(self) -> Rule:
@@ -268,6 +273,17 @@ class Config:
             bad.append(
                 "recurrent_delay is not trained on a chip's integers; leave out quantise, and compile the network"
             )
+        if self.quantise and any(isinstance(row, Mapping) and row.get("few") for row in self.layers):
+            bad.append(
+                "weights on few levels are not put on a chip's grid; leave out quantise, and compile the network"
+            )
+        if self.prune:
+            tables = [row for row in self.layers if isinstance(row, Mapping)]
+            learnt = any(row.get("delay") or row.get("recurrent_delay") for row in tables)
+            start = self.quantise.start if self.quantise else None
+            bad += self.prune.problems_of_run(self.train.epochs, start, learnt)
+        if self.noise and self.noise.spike_drop and self.rule.get("kind") == "dsr":
+            bad.append("noise.spike_drop differs from step to step, rule 'dsr' knows rates only; choose another rule")
         if self.readout not in READOUTS:
             bad.append(f"readout must be one of {READOUTS}, got '{self.readout}'")
         if self.seed < 0:
@@ -351,7 +367,9 @@ __all__ = [
     "DataConfig",
     "Format",
     "LossConfig",
+    "NoiseConfig",
     "OptimiserConfig",
+    "PruneConfig",
     "QuantiseConfig",
     "TrainConfig",
     "load_config",

@@ -31,13 +31,14 @@ from neuro.nn.bridge import to_network
 from neuro.nn.network import OUTPUT, SpikingNetwork
 from neuro.nn.stateless import NORMS, Dropout, ScaleNorm
 from neuro.results import Run
-from neuro.train import checkpoint, delays
+from neuro.train import checkpoint, delays, prune
 from neuro.train.build import build
 from neuro.train.config import Config
 from neuro.train.data import Recordings
 from neuro.train.distributed import Team, team
 from neuro.train.evaluate import evaluate
 from neuro.train.losses import LOSSES, firing_penalty
+from neuro.train.noise import Noise, with_drops
 from neuro.train.quantise_aware import prepare
 from neuro.train.schedule import optimiser_of, rate
 from neuro.train.seeds import seed_of
@@ -65,7 +66,12 @@ class _Session:
     stale: int = 0  # epochs since the best validation loss
     best_loss: float | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
+    early: dict[str, Tensor] = field(default_factory=dict)  # what the lottery goes back to
     history: list[dict[str, Any]] = field(default_factory=list)
+
+    def forget_best(self) -> None:
+        """The best so far had another structure."""
+        self.best, self.best_loss, self.stale = {}, None, 0
 
     @property
     def judged(self) -> SpikingNetwork:
@@ -140,6 +146,8 @@ def _start(config: Config, recordings: Recordings, threads: int, group: Team) ->
     shape = recordings.train(0).shape
     classes = len(source.classes)
     model = build(config.layers, shape, recordings.dt, config.readout, config.seed, classes, config.data.high)
+    model = with_drops(model, config.noise)
+    prune.attach(model, config.prune)
     size, n = config.train.batch_size, len(recordings.train(0))
     count = batch_count(n, size, config.train.drop_last)
     group.check(model, [min(size, n - size * k) for k in range(count)])
@@ -155,10 +163,13 @@ def _epoch(
     data = recordings.train(epoch, ahead=epoch + 1 < config.train.epochs)
     if config.quantise and not session.quantised and epoch >= round(config.quantise.start * config.train.epochs):
         _quantise(session, config, recordings, data)
+    _rewind(session, config)
     model = session.model
+    noise = Noise.of(config.noise, model, config.seed, epoch, config.train.epochs, session.quantised)
     if delays.settle([model, *([session.ema] if session.ema else [])], epoch, config.train.epochs):
-        session.best, session.best_loss, session.stale = {}, None, 0  # the best so far had delays that no chip holds
+        session.forget_best()  # it had delays that no chip holds
     per_epoch = batch_count(len(data), config.train.batch_size, config.train.drop_last)
+    steps = per_epoch * (config.prune.per_round(config.train.epochs) if config.prune else config.train.epochs)
     readouts = {n for n, d in model.edges if d == OUTPUT}
     generator, drawn = torch.Generator(), torch.Generator()
     for layer in model.modules():
@@ -171,7 +182,7 @@ def _epoch(
         weight, many = session.group.weight(len(labels), len(answers)), len(answers)
         generator.manual_seed(seed_of(config.seed, STREAM_BATCH, epoch, number))
         drawn.manual_seed(seed_of(config.seed, STREAM_RULE, epoch, number))
-        lr = optimiser_config.lr * rate(session.step / (per_epoch * config.train.epochs), optimiser_config)
+        lr = optimiser_config.lr * rate(session.step % steps / steps, optimiser_config)
         lr *= config.quantise.lr if config.quantise and session.quantised else 1.0
         for group in session.optimiser.param_groups:
             group["lr"] = lr * group["factor"]
@@ -184,16 +195,21 @@ def _epoch(
             hidden = {n: s for n, s in spikes.items() if n not in readouts}
             return loss * weight, _penalty(hidden, config, partial(session.group.mean, of=many)) * weight
 
-        learnt = session.rule.backward(model, x, loss_of, rng=drawn)
+        with noise.disturb(model, number):
+            learnt = session.rule.backward(model, x, loss_of, rng=drawn)
         session.group.average(model)
+        prune.mask_gradients(model)
         if optimiser_config.clip:
             nn.utils.clip_grad_norm_(model.parameters(), optimiser_config.clip)
         session.optimiser.step()
         session.optimiser.zero_grad()
         delays.clamp(model)
         session.step += 1
+        if prune.after_step(model, config.prune, session.step, steps):
+            session.forget_best()
         if session.ema is not None:
             _average(session.ema, model, min(optimiser_config.ema, 1.0 - 1.0 / (session.step + 1)))
+            prune.apply(session.ema)
         hits = int((learnt.scores.argmax(1) == labels).sum())
         value, hits, fired = session.group.total(learnt, hits)
         if not value < float("inf"):  # NaN too
@@ -214,6 +230,8 @@ def _epoch(
         "hidden_spikes_per_sample": total_spikes / seen,
         "lr": lr,
     }
+    if config.prune:
+        row["sparsity"] = prune.sparsity(model)
     if valid is not None:
         row |= _validate(session, config, recordings, valid)
     session.history.append(row)
@@ -244,7 +262,34 @@ def _validate(session: _Session, config: Config, recordings: Recordings, valid: 
 
 
 def _stopped(session: _Session, config: Config) -> bool:
+    if config.prune and session.epoch < round(config.prune.last * config.train.epochs):
+        return False  # synapses are still to go
     return bool(config.train.patience) and session.stale >= config.train.patience
+
+
+def _rewind(session: _Session, config: Config) -> None:
+    """The lottery: notes the early weights, and goes back to them where a training has ended."""
+    c = config.prune
+    if c is None or c.method != "lottery":
+        return
+    epochs = c.per_round(config.train.epochs)
+    if session.epoch == c.rewind:
+        session.early = prune.early(session.judged)
+    if session.epoch and session.epoch % epochs == 0:
+        model = session.judged
+        prune.rewound(model, session.early, c, session.epoch // epochs)
+        session.model = model
+        session.ema = copy.deepcopy(model) if config.optimiser.ema else None
+        session.optimiser = optimiser_of(model, config.optimiser)
+        session.forget_best()
+
+
+def _on_integers(model: SpikingNetwork, config: Config, steps: int) -> None:
+    """`prepare`, with the masks of pruned layers on what took their place."""
+    assert config.quantise
+    kept = prune.masks(model)
+    prepare(model, config.quantise.formats, config.quantise.state, steps)
+    prune.restore(model, kept)
 
 
 def _quantise(session: _Session, config: Config, recordings: Recordings, data: EventSet) -> None:
@@ -252,13 +297,12 @@ def _quantise(session: _Session, config: Config, recordings: Recordings, data: E
     assert config.quantise
     model = session.judged
     _recalibrate(model, config, recordings, data, session)
-    prepare(model, config.quantise.formats, config.quantise.state, recordings.steps)
+    _on_integers(model, config, recordings.steps)
     session.model = model
     session.ema = copy.deepcopy(model) if config.optimiser.ema else None
     session.optimiser = optimiser_of(model, config.optimiser)
     session.quantised = True
-    # the best so far had real weights and another structure
-    session.best, session.best_loss, session.stale = {}, None, 0
+    session.forget_best()  # it had real weights
 
 
 def _recalibrate(
@@ -303,6 +347,8 @@ def _save(session: _Session, out: Path) -> None:
         tensors["ema"] = session.ema.state_dict()
     if session.best:
         tensors["best"] = session.best
+    if session.early:
+        tensors["early"] = session.early
     names = ("threads", "quantised", "epoch", "step", "stale", "best_loss", "history")
     state = {name: getattr(session, name) for name in names}
     checkpoint.save(out, session.epoch, state, tensors, session.optimiser.state_dict())
@@ -313,15 +359,14 @@ def _restore(session: _Session, saved: checkpoint.Saved, config: Config, steps: 
     for name in ("quantised", "epoch", "step", "stale", "best_loss", "history"):
         setattr(session, name, saved.state[name])
     if session.quantised:
-        assert config.quantise
         for model in (session.model, session.ema):
             if model is not None:
-                prepare(model, config.quantise.formats, config.quantise.state, steps)
+                _on_integers(model, config, steps)
         session.optimiser = optimiser_of(session.model, config.optimiser)
     session.model.load_state_dict(saved.tensors["model"])
     if session.ema is not None:
         session.ema.load_state_dict(saved.tensors["ema"])
-    session.best = dict(saved.tensors.get("best", {}))
+    session.best, session.early = (dict(saved.tensors.get(name, {})) for name in ("best", "early"))
     session.optimiser.load_state_dict(dict(saved.optimiser))
 
 
@@ -355,6 +400,8 @@ def _finish(session: _Session, config: Config, recordings: Recordings, valid: Ev
         "loss": session.history[-1]["loss"],
         "accuracy": session.history[-1]["accuracy"],
     }
+    if config.prune:
+        summary["sparsity"] = prune.sparsity(model)
     if valid is not None:
         found = evaluate(network, valid, steps=recordings.steps)
         summary |= {"valid_accuracy": found.accuracy, "valid_samples": found.samples}
