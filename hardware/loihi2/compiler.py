@@ -43,7 +43,8 @@ IntArray = NDArray[np.int64]
 SUPPORTS: dict[type[ir.Node], str] = {
     ir.Input: "spikes, or numbers up to 255, from outside; one step to the first synapses",
     ir.Output: "reads one population; spike counts, or sum, max, last of v",
-    ir.Linear: "dense synapses, 8-bit weights with a shared exponent, delays up to 62 steps",
+    ir.Linear: "dense synapses, a list of them below a third of a matrix; 8-bit weights with a shared exponent, "
+    "delays up to 62 steps",
     ir.Affine: "as Linear; the bias goes to the neuron's bias register",
     ir.Conv2d: "shared 8-bit kernels; a list of synapses where there are delays, or gains differ within a channel",
     ir.SumPool2d: "folded into the synapses behind it",
@@ -93,7 +94,7 @@ def compile_network(
     options = Options(start_up, max_steps, readout_headroom)
     substitutions: list[str] = []
     violations: list[Violation] = []
-    made = assemble(network, CHIP, options, substitutions, violations)
+    made = assemble(network, CHIP, options, substitutions, violations, lists=True)
     placed = _limits(made.populations, made.projections, violations, placement)
     return finish(network, CHIP, made, placed, substitutions, violations, strict)
 
@@ -118,10 +119,12 @@ def assemble(
     violations: list[Violation],
     *,
     kernels: bool = True,
+    lists: bool = False,
 ) -> Assembled:
     """Populations and projections in the integers of a chip of this family.
 
-    kernels: whether a convolution may stay a shared kernel; else it becomes a list of synapses.
+    kernels: whether a convolution may stay a shared kernel; else it becomes a list of synapses. lists: whether a matrix
+    with few synapses becomes a list of them, where that takes less memory.
 
     Raises:
         UnsupportedNode, ChipError: as `compile_network`. Whatever else is wrong goes to ``violations``.
@@ -132,7 +135,7 @@ def assemble(
     _refuse_graded_sources(network, lowered, chip)
     skew = skews(lowered.populations, [k for s in lowered.synapses if (k := _link(s)) is not None])
     layers = {
-        name: layer_of(network, lowered, name, skew, substitutions, kernels=kernels)
+        name: layer_of(network, lowered, name, skew, substitutions, kernels=kernels, lists=lists)
         for name in lowered.populations
         if isinstance(network.nodes[name], ir.Neuron)
     }

@@ -99,8 +99,12 @@ def layer_of(
     substitutions: list[str],
     *,
     kernels: bool = True,
+    lists: bool = False,
 ) -> Layer:
-    """A population in reals, gains folded into its weights. kernels: a convolution may stay a shared kernel."""
+    """A population in reals, gains folded into its weights. kernels: a convolution may stay a shared kernel.
+
+    lists: a matrix of so few synapses that a list of them takes less memory becomes one.
+    """
     node = network.nodes[name]
     assert isinstance(node, ir.Neuron)
     raw = coefficients(node, network.dt, network.discretisation)
@@ -117,13 +121,15 @@ def layer_of(
                 f"'{s.source}' -> '{name}' closes a loop with fewer steps of delay than projections: its spikes arrive "
                 f"up to {-int(used.min())} step(s) late; add a Delay of that many steps to the loop to make it exact"
             )
-        incoming.append(_with_gain(s, gain, np.maximum(delay, 0), kernels))
+        incoming.append(_with_gain(s, gain, np.maximum(delay, 0), kernels, lists))
     return Layer(name, node, gain, c, tuple(incoming), skew[name], network.dt)
 
 
-def _with_gain(s: Synapses, gain: Array, delay: IntArray, kernels: bool) -> Incoming:
+def _with_gain(s: Synapses, gain: Array, delay: IntArray, kernels: bool, lists: bool) -> Incoming:
     """Gain folded into the weights; a kernel stays one only with no delay and one gain per channel."""
     m = replace(s.map, delay=np.asarray(delay))
+    if lists and m.kind == "dense" and _list_is_smaller(m):
+        m = m.as_sparse()
     shared = kernels and not delay.any() and m.kind == "conv" and _gain_per_channel(m, gain) is not None
     if m.kind in ("diagonal", "conv") and not shared:
         m = m.as_sparse()
@@ -136,6 +142,13 @@ def _with_gain(s: Synapses, gain: Array, delay: IntArray, kernels: bool) -> Inco
     else:
         weight = m.weight * gain[m.row]
     return Incoming(s.name, s.node, s.source, replace(m, weight=weight))
+
+
+def _list_is_smaller(m: Map) -> bool:
+    """Whether the synapses of a matrix take less memory one by one; one without any stays a matrix."""
+    entry = CHIP.limit("synapse_entry") + bool(m.delay.any()) * CHIP.limit("delay_entry")
+    count = int(np.count_nonzero(m.weight))
+    return 0 < count * (entry + CHIP.limit("index_entry")) < m.weight.size * entry
 
 
 def _gain_per_channel(m: Map, gain: Array) -> Array | None:
