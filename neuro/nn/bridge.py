@@ -20,7 +20,10 @@ from torch import Tensor, nn
 from neuro import discretise, ir
 from neuro.errors import ConversionError, NetworkError, UnsupportedLayer
 from neuro.ir import Array, Edge, Network, Node, Shape
+from neuro.nn import bridge_beyond as beyond
 from neuro.nn.adaptive import COEFFICIENTS, AdLIF
+from neuro.nn.bridge_beyond import array as _array
+from neuro.nn.bridge_beyond import constant
 from neuro.nn.delay import Delay, DelayedLinear, Taps
 from neuro.nn.delay_linear import DelayLinear
 from neuro.nn.delay_recurrent import DelayedRecurrent
@@ -46,6 +49,7 @@ class _Draft:
     nodes: dict[str, Node] = field(default_factory=dict)
     inner: dict[str, list[Edge]] = field(default_factory=dict)  # by the layer that needs them
     norms: dict[str, nn.Module] = field(default_factory=dict)  # batch norm behind a weight layer
+    sends: dict[str, str] = field(default_factory=dict)  # of a layer that is two nodes, the one that sends its spikes
     bad: list[str] = field(default_factory=list)
 
 
@@ -91,7 +95,8 @@ def to_network(
     all_edges: list[Edge] = []
     for source, target in edges:
         all_edges += draft.inner.pop(source, [])  # a recurrence closes before the layer is left
-        all_edges.append((source, target))
+        reads_v = target == OUTPUT and (readout or net.readout) != "count"
+        all_edges.append((source if reads_v else draft.sends.get(source, source), target))
     shape = net.input_shape if input_shape is None else tuple(input_shape)
     enters = ir.Input(shape, net.high if high is None else high)
     nodes = {INPUT: enters, **draft.nodes, OUTPUT: ir.Output(readout or net.readout)}
@@ -145,11 +150,6 @@ def _without_vanishing(net: SpikingNetwork, draft: _Draft) -> list[Edge]:
 
 def _row(table: dict[Any, Any], layer: object) -> Any:
     return next((table[t] for t in type(layer).__mro__ if t in table), None)
-
-
-def _array(tensor: Tensor) -> Array:
-    array: Array = tensor.detach().double().numpy()
-    return array
 
 
 def _real(layer: Any) -> tuple[Tensor, Tensor | None]:
@@ -234,27 +234,14 @@ def _recurrent(draft: _Draft, name: str, layer: Recurrent) -> None:
     _row(_EXPORT, layer.neuron)(draft, name, layer.neuron)
     weight = f"{name}_recurrent"
     draft.nodes[weight] = ir.Linear(_array(_real(layer.recurrent)[0]))
-    draft.inner[name] = [(name, weight), (weight, name)]
+    draft.inner[name] = [*draft.inner.get(name, []), (draft.sends.get(name, name), weight), (weight, name)]
 
 
 def _delayed_recurrent(draft: _Draft, name: str, layer: DelayedRecurrent) -> None:
     _row(_EXPORT, layer.neuron)(draft, name, layer.neuron)
     weight = f"{name}_recurrent"
     _row(_EXPORT, layer.recurrent)(draft, weight, layer.recurrent)
-    draft.inner[name] = [(name, weight), (weight, name)]
-
-
-def _constant(decay: Array, dt: float, rule: str) -> tuple[Array, Array]:
-    """(tau, 1 - the decay that tau gives back) of a decay per step."""
-    if (decay >= 1.0).any():
-        raise ConversionError("a decay of 1 has no time constant; use an IF")
-    if rule == "exact":
-        # exp(-1000) is 0 in float64: a decay of 0 is a time constant far below the step
-        with np.errstate(divide="ignore"):
-            tau = np.where(decay > 0.0, -dt / np.log(decay), dt / 1000.0)
-    else:
-        tau = dt / (1.0 - decay)
-    return tau, 1.0 - discretise.decay(tau, dt, rule)
+    draft.inner[name] = [*draft.inner.get(name, []), (draft.sends.get(name, name), weight), (weight, name)]
 
 
 def _neuron(draft: _Draft, name: str, layer: Neuron) -> None:
@@ -267,11 +254,11 @@ def _neuron(draft: _Draft, name: str, layer: Neuron) -> None:
             raise ConversionError("an IF has no constant drive; put a bias into the layer before it")
         draft.nodes[name] = ir.IF(r=c["gain"] * c["gain_syn"], **given)
         return
-    given["tau_mem"], left = _constant(c["beta"], draft.dt, draft.rule)
+    given["tau_mem"], left = constant(c["beta"], draft.dt, draft.rule)
     given["v_leak"] = c["drive"] / left
     if isinstance(layer, (CubaLI, CubaLIF)):
         given["r"] = c["gain"] / left
-        given["tau_syn"], left = _constant(c["alpha"], draft.dt, draft.rule)
+        given["tau_syn"], left = constant(c["alpha"], draft.dt, draft.rule)
         given["w_in"] = c["gain_syn"] / left
     else:
         given["r"] = c["gain"] * c["gain_syn"] / left
@@ -280,8 +267,8 @@ def _neuron(draft: _Draft, name: str, layer: Neuron) -> None:
 
 def _adaptive(draft: _Draft, name: str, layer: AdLIF) -> None:
     c = {n: _array(layer.value(n)) for n in COEFFICIENTS}
-    tau_mem, left = _constant(c["beta"], draft.dt, draft.rule)
-    tau_adapt, kept = _constant(c["rho"], draft.dt, draft.rule)
+    tau_mem, left = constant(c["beta"], draft.dt, draft.rule)
+    tau_adapt, kept = constant(c["rho"], draft.dt, draft.rule)
     scale = kept if layer.adaptation == "threshold" else kept * left  # there w is measured in v, here in currents
     draft.nodes[name] = ir.AdaptiveLIF(
         tau_mem, tau_adapt, c["v_threshold"], c["a"] / scale, c["b"] / scale, r=c["gain"] / left,
@@ -312,6 +299,7 @@ _EXPORT: dict[type[nn.Module], Callable[[_Draft, str, Any], None]] = {
     CubaLIF: _neuron,
     CubaLI: _neuron,
     AdLIF: _adaptive,
+    **beyond.EXPORT,
 }
 
 
@@ -488,4 +476,5 @@ _IMPORT: dict[type[Node], Callable[..., Any]] = {
     ir.Delay: lambda node, *_: Delay(node.steps),
     **dict.fromkeys(_LAYER, _import_neuron),
     ir.AdaptiveLIF: _import_adaptive,
+    **beyond.IMPORT,
 }

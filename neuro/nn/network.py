@@ -249,8 +249,10 @@ class SpikingNetwork(nn.Module):
         return read(trace, self.readout).flatten(1)
 
     def _wants_membrane(self, name: str) -> bool:
-        """Whether the output reads v of this spiking layer, not its spikes."""
-        return self.readout != "count" and (name, OUTPUT) in self.edges and spikes(self.layer(name))
+        """Whether the output reads v of this layer, not its spikes or messages."""
+        layer = self.layer(name)
+        sends = spikes(layer) or bool(getattr(layer, "graded", False))
+        return self.readout != "count" and (name, OUTPUT) in self.edges and sends
 
     def _whole(
         self, name: str, outputs: dict[str, Tensor], membranes: dict[str, Tensor], carry: dict[str, Carry] | None

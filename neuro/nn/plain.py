@@ -65,7 +65,7 @@ def neuron(
         spikes = layer.surrogate(u - p.v_threshold)
         return spikes, u, State(state.i, reset_membrane(u, spikes, p))
 
-    return _over_time(step, x, weight, entering, carry)
+    return over_time(step, x, weight, entering, carry)
 
 
 def adaptive(
@@ -83,10 +83,10 @@ def adaptive(
         spikes = layer.surrogate(over)
         return spikes, u, adaptive_rest(u, spikes, state, p)
 
-    return _over_time(step, x, weight, entering, carry)
+    return over_time(step, x, weight, entering, carry)
 
 
-def _over_time(
+def over_time(
     step: Callable[[Tensor, Any], tuple[Tensor, Tensor, Any]],
     x: Tensor,
     weight: Tensor | None,
