@@ -151,9 +151,12 @@ def test_loihi2_takes_it_and_no_other_chip(chip: str, resets: bool) -> None:
 def test_a_configuration() -> None:
     rows = ({"type": "linear", "out": 3}, {"type": "resonate_and_fire", "tau_mem": 0.02, "period": 0.004,
              "period_max": 0.016, "resets": True, "learn": ("period",)})  # fmt: skip
-    one = build(rows, (4,), 1e-3, "count", 0, 3).layer("1_resonate_and_fire")
+    net = build(rows, (4,), 1e-3, "count", 0, 3)
+    one = net.layer("1_resonate_and_fire")
     np.testing.assert_allclose(one.value("period").detach().numpy(), [4.0, 8.0, 16.0], rtol=1e-6)
     assert one.resets
+    net.scores(net(torch.ones(30, 2, 4))).sum().backward()  # in float32, as configurations train
+    assert one.period_learnt.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize(
