@@ -19,6 +19,15 @@ FORBIDDEN = {
     "neuro.train": ("neuro.hardware", "neuro.cli"),
     "neuro.datasets": ("neuro.hardware", "neuro.nn", "neuro.train", "neuro.ir", "neuro.cli"),
     "neuro.engine": ("torch", "neuro.nn", "neuro.train", "neuro.datasets", "neuro.cli"),
+    "neuro.plasticity": (
+        "torch",
+        "neuro.hardware",
+        "neuro.nn",
+        "neuro.learn",
+        "neuro.train",
+        "neuro.datasets",
+        "neuro.cli",
+    ),
     "neuro.report": ("neuro.hardware", "neuro.nn", "neuro.train", "neuro.datasets", "torch", "numba"),
 }
 # the foundation: numpy and the standard library only
@@ -26,7 +35,7 @@ FOUNDATION = ("errors", "extend", "ir", "node", "stateless", "neuron", "shapes",
 # heavy packages load where they are used: never at import time of these layers
 LAZY = ("torch", "numba", "lava", "nir", "h5py", "tonic", "snntorch", "norse", "matplotlib", "scipy", "pooch")
 EAGER_TORCH = ("neuro.nn", "neuro.learn", "neuro.train")  # torch is what these are about
-EAGER_NUMBA = ("neuro.jit", "neuro.hardware", "neuro.datasets", "neuro.engine", *EAGER_TORCH)
+EAGER_NUMBA = ("neuro.jit", "neuro.hardware", "neuro.datasets", "neuro.engine", "neuro.plasticity", *EAGER_TORCH)
 
 
 def modules() -> list[tuple[str, Path]]:

@@ -22,12 +22,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neuro.errors import PrecisionLoss, SimulationError, UnsupportedNode
-from neuro.hardware.loihi2.learning import FRACTION, RANGES, THOUSANDTHS, TRACES, STDP
+from neuro.hardware.loihi2.learning import FRACTION, RANGES, STDP, THOUSANDTHS, TRACES
 from neuro.plasticity.rules import PairSTDP, Rule, parts_of
 
 TOP = TRACES - 1
 HIGHEST = 255  # of a weight
 SIGNED, UNSIGNED = 1, 2  # sign_mode
+CLOSE = 1e-3  # an amplitude that is off by less is as good as another
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,8 @@ def _unsupported(rule: PairSTDP) -> list[str]:
 
 
 def _factor(a: float, mantissas: tuple[int, int], room: float | None, name: str) -> tuple[tuple[int, int], float]:
-    """(mantissa, exponent) and impulse whose product is nearest to a; of equals the largest impulse, which rounding
-    hurts least. room: of the impulse; None: it is 127."""
+    """(mantissa, exponent) and impulse whose product is a; of those close enough the largest impulse, which rounding
+    hurts least, else the closest. room: of the impulse; None: it is 127."""
     if a == 0:
         return (0, 0), TOP if room is None else math.floor(room)
     low, high = RANGES["pre_exponent"]
@@ -162,8 +163,8 @@ def _factor(a: float, mantissas: tuple[int, int], room: float | None, name: str)
             impulse = float(TOP) if room is None else round(exact * FRACTION) / FRACTION
             if not 0 < impulse <= (TOP if room is None else room):
                 continue
-            off = round(abs(impulse * m * 2.0**e / abs(a) - 1), 12)
-            found = (off, -impulse, (m if a > 0 else -m, e), impulse)
+            off = abs(impulse * m * 2.0**e / abs(a) - 1)
+            found = (off if off > CLOSE else 0.0, -impulse, (m if a > 0 else -m, e), impulse)
             best = found if best is None or found < best else best
     if best is None or best[0] > 0.5:
         raise SimulationError(f"{name} is {abs(a):.3g} units of a weight for one pair, more or less than the learning "
