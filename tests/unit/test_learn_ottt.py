@@ -17,7 +17,18 @@ from neuro.learn.sltt import SLTT
 from neuro.nn.layers import LI, LIF, Recurrent
 from neuro.nn.network import SpikingNetwork
 
-TRACED = ["LIF hard", "CubaLIF", "IF", "recurrent", "adaptive", "adaptive, recurrent", "conv", "conv, soft"]
+TRACED = [
+    "LIF hard",
+    "CubaLIF",
+    "IF",
+    "recurrent",
+    "adaptive",
+    "adaptive, recurrent",
+    "conv",
+    "conv, soft",
+    "spiking end",
+    "reset to another value, gains",
+]
 
 
 @pytest.mark.parametrize("stretch", [1, 4, STEPS])
