@@ -255,7 +255,8 @@ def _shapes(model: SpikingNetwork) -> dict[str, Shape]:
     for name in model.order:
         if name in (INPUT, OUTPUT):
             continue
-        x = sum(sent[s] for s in model.sources(name) if (s, name) not in model.feedback)
+        first, *others = (sent[s] for s in model.sources(name) if (s, name) not in model.feedback)
+        x = sum(others, first)
         layer = model.layer(name)
         sent[name] = layer.step(x, None)[0] if isinstance(layer, Temporal) else layer(x)
     return {name: tuple(y.shape[1:]) for name, y in sent.items() if name != INPUT}

@@ -182,7 +182,7 @@ def apply(model: nn.Module) -> None:
     for layer in model.modules():
         kept = layer._buffers.get(KEPT)
         if kept is not None:
-            layer.weight.masked_fill_(~kept, 0.0)  # type: ignore[union-attr,operator]
+            layer.weight.masked_fill_(~kept, 0.0)  # type: ignore[operator]
 
 
 def mask_gradients(model: nn.Module) -> None:
@@ -218,7 +218,8 @@ def cut_smallest(model: nn.Module, share: float, scope: str = "layer") -> None:
         values = torch.cat(sizes)
         stays = torch.ones(len(values), dtype=torch.bool)
         stays[torch.argsort(values, stable=True)[: round(share * len(values))]] = False
-        for layer, there, part in zip(group, where, stays.split([len(s) for s in sizes]), strict=True):
+        parts = torch.split(stays, [len(s) for s in sizes])
+        for layer, there, part in zip(group, where, parts, strict=True):
             kept = torch.zeros_like(there)
             kept[there] = part
             layer.get_buffer(KEPT).copy_(kept)

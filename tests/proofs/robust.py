@@ -54,7 +54,7 @@ def measure(quick: bool) -> dict[str, Any]:
     from neuro.robust import Deviation, sweep
     from neuro.train import fit
 
-    seeds, devices, epochs = ((0,), (0, 1), 2) if quick else ((0, 1, 2), (0, 1, 2, 3, 4), 20)
+    seeds, devices, epochs = ((0,), (0, 1), 2) if quick else ((0, 1, 2), (0, 1, 2, 3, 4), 12)
     sigmas = SIGMAS[:1] if quick else SIGMAS
     data = load_dataset("braille", "valid")
     found: dict[str, Any] = {"epochs": epochs, "seeds": list(seeds), "devices": list(devices), "rows": {}}

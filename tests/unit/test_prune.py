@@ -155,6 +155,43 @@ def test_pruned_training_resumes_to_the_bit_and_ends_sparse(tmp_path: Path, tabl
     assert whole.summary["sparsity"] == pytest.approx(1 - left, abs=2e-3)
 
 
+def test_best_weights_are_sparse_and_nobody_stops_before(tmp_path: Path) -> None:
+    """Weights that hardly learn are best before synapses go, and never get better."""
+    changes = {"optimiser.lr": 1e-9, "train.keep": "best", "train.patience": 1, "train.epochs": 5}
+    table = {"sparsity": 0.9, "start": 0.5, "end": 0.7, "updates": 2}
+    run = fit(Config.from_table({**TABLE, "prune": table}).with_changes(**changes), tmp_path / "run")
+    assert len(run.metrics) >= 4
+    kept = [np.count_nonzero(n.weight) / n.weight.size for n in run.network.nodes.values() if isinstance(n, ir.Linear)]
+    assert max(kept) < 0.11
+
+
+def test_layers_with_delays_keep_their_masks_on_integers(tmp_path: Path) -> None:
+    layers = [{"type": "linear", "out": 16, "delay": {"max": 4}}, *TABLE["layers"][1:]]
+    table = {**TABLE, "layers": layers, "prune": {"start": 0.2, "end": 0.5, "updates": 2}}
+    config = Config.from_table({**table, "quantise": {**FORMATS, "start": 0.5}})
+    whole = fit(config, tmp_path / "whole")
+    for _ in range(3):
+        with pytest.raises(Stopped):
+            fit(config, tmp_path / "broken", on_epoch=stop)
+    assert (fit(config, tmp_path / "broken").path / results.WEIGHTS).read_bytes() == (
+        whole.path / results.WEIGHTS
+    ).read_bytes()
+    first = whole.network.nodes["0_linear"]
+    assert np.count_nonzero(first.weight) <= round(0.1 * first.weight.size)
+    assert whole.summary["sparsity"] == pytest.approx(0.9, abs=2e-3)
+
+
+def test_no_gradient_reaches_what_is_gone() -> None:
+    model = pruned(0.9)
+    x = (torch.rand(15, 4, 40, generator=torch.Generator().manual_seed(1)) < 0.3).float()
+    model(x).square().sum().backward()
+    gone = {n: p == 0 for n, p in model.named_parameters()}
+    assert any(p.grad[gone[n]].any() for n, p in model.named_parameters()), "the test can fail"
+    prune.mask_gradients(model)
+    assert not any(p.grad[gone[n]].any() for n, p in model.named_parameters())
+    assert all(p.grad.any() for p in model.parameters())
+
+
 def test_the_lottery_goes_back_to_the_early_weights() -> None:
     model = net()
     c = PruneConfig(method="lottery", sparsity=0.75, rounds=2)
