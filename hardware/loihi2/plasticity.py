@@ -53,7 +53,8 @@ class Converted:
         step = 2 if self.sign_mode == SIGNED else 1
         low, high = (-256, 254) if self.sign_mode == SIGNED else (0, HIGHEST)
         q = np.rint(np.asarray(w, np.float64) / self.per_step / step) * step
-        return np.clip(q, low, high).astype(np.int64)
+        held: NDArray[np.int64] = np.clip(q, low, high).astype(np.int64)
+        return held
 
     def off_by(self, changes: int) -> float:
         """Four standard deviations, at most, of (weight on the chip - weight of ``held``), in the unit of the rule,
@@ -152,11 +153,11 @@ def _unsupported(rule: PairSTDP) -> list[str]:
 
 def _factor(a: float, mantissas: tuple[int, int], room: float | None, name: str) -> tuple[tuple[int, int], float]:
     """(mantissa, exponent) and impulse whose product is a; of those close enough the largest impulse, which rounding
-    hurts least, else the closest. room: of the impulse; None: it is 127."""
+    hurts least, with the least mantissa; else the closest. room: of the impulse; None: it is 127."""
     if a == 0:
         return (0, 0), TOP if room is None else math.floor(room)
     low, high = RANGES["pre_exponent"]
-    best: tuple[float, float, tuple[int, int], float] | None = None
+    best: tuple[float, float, int, tuple[int, int], float] | None = None
     for m in range(1, (mantissas[1] if a > 0 else -mantissas[0]) + 1):
         for e in range(low, high + 1):
             exact = abs(a) / (m * 2.0**e)
@@ -164,12 +165,12 @@ def _factor(a: float, mantissas: tuple[int, int], room: float | None, name: str)
             if not 0 < impulse <= (TOP if room is None else room):
                 continue
             off = abs(impulse * m * 2.0**e / abs(a) - 1)
-            found = (off if off > CLOSE else 0.0, -impulse, (m if a > 0 else -m, e), impulse)
+            found = (off if off > CLOSE else 0.0, -impulse, m, (m if a > 0 else -m, e), impulse)
             best = found if best is None or found < best else best
     if best is None or best[0] > 0.5:
         raise SimulationError(f"{name} is {abs(a):.3g} units of a weight for one pair, more or less than the learning "
                               "engine holds; change w_max or the amplitude")  # fmt: skip
-    return best[2], best[3]
+    return best[3], best[4]
 
 
 def _thousandths(steps: float) -> float:

@@ -59,7 +59,7 @@ def law_of(rule: Rule, dt: float) -> Law:
         rate=scaling.rate if scaling else 1.0,
     )
     # one signature of the kernels, whatever numbers a rule was given
-    return Law(*(int(value) if name in WHOLE else float(value) for name, value in law._asdict().items()))
+    return Law._make(int(value) if name in WHOLE else float(value) for name, value in law._asdict().items())
 
 
 def synapses_of(rule: Rule, pre: int, post: int, source: Ints, target: Ints, delay: Ints) -> tuple[Synapses, Ints]:
