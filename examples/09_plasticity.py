@@ -1,7 +1,8 @@
 """One learning rule, and what SpiNNaker 1 and Loihi 2 hold of it; then a neuron that finds inputs that come together.
 
-Expect: the constants that SpiNNaker 1 holds move weights (0 to 1) by at most 0.01 more or less, and in the loop the 10
-inputs that fire together end above 0.8 on average, the 30 that fire for themselves below 0.4; under a minute.
+Expect: what SpiNNaker 1 holds of the rule moves weights (0 to 1) as the rule does, to 0.001, and what Loihi 2 holds to
+0.05: it orders spikes of one step otherwise, and says so. In the loop the 10 inputs that fire together end above 0.9 on
+average, the 30 that fire for themselves below 0.15; some seconds, most of them compiling the first time.
 """
 
 import numpy as np
@@ -14,16 +15,15 @@ from neuro.plasticity.follow import follow
 from neuro.plasticity.simulation import Plastic
 
 DT = 1e-3
-RULE = PairSTDP(tau_plus=20e-3, tau_minus=20e-3, a_plus=0.02, a_minus=0.021)
+RULE = PairSTDP(tau_plus=20e-3, tau_minus=20e-3, a_plus=0.02, a_minus=0.024)
 
 
 def together(seed: int, steps: int, alone: int = 30, group: int = 10) -> np.ndarray:
-    """uint8[steps, group + alone]: 20 spikes a second each; those of the group at the same moments, to 2 ms."""
+    """uint8[steps, group + alone]: 20 spikes a second each; those of the group in the same steps."""
     rng = np.random.default_rng(seed)
     spikes = (rng.random((steps, group + alone)) < 20 * DT).astype(np.uint8)
     spikes[:, :group] = 0
-    for t in np.flatnonzero(rng.random(steps - 3) < 20 * DT):
-        spikes[t + rng.integers(0, 3, group), np.arange(group)] = 1
+    spikes[rng.random(steps) < 20 * DT, :group] = 1
     return spikes
 
 
@@ -40,7 +40,7 @@ def main() -> dict[str, float]:
     spikes = together(3, 20_000)
     steps, neurons = np.nonzero(spikes)
     n = spikes.shape[1]
-    cell = LIF(tau_mem=5e-3, v_threshold=1.0, refractory=3e-3)
+    cell = LIF(tau_mem=5e-3, v_threshold=3.0, refractory=3e-3)
     circuit = Circuit(
         {"in": Population(n, Given(steps, neurons)), "out": Population(1, cell)},
         (Projection("in", "out", Pairs(np.arange(n), np.zeros(n, int)), np.full(n, 0.5)),),

@@ -67,3 +67,10 @@ def test_balanced_network() -> None:
     assert 0.35 < found["cv"] < 0.5
     assert found["bytes_per_synapse"] < 2.1
     assert found["repeated"] == 1
+
+
+def test_plasticity() -> None:
+    found = module("09_plasticity").main()
+    assert found["spinnaker1"] < 0.001 < found["loihi2"] < 0.05
+    assert found["group"] > 0.9
+    assert found["alone"] < 0.15
