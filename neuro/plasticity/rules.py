@@ -1,14 +1,14 @@
 """`PairSTDP`, `TripletSTDP`, `RewardSTDP`, `Homeostasis`: what synapses learn, in SI units. NumPy is not even needed.
 
 Time goes in steps of dt. At a synapse of delay d (steps) a spike of the source in step s and one of the target in step
-u arrive at
+u arrive at::
 
     delays = "dendritic"   s       u + d     the delay lies behind the synapse; spikes of the target run back through it
              "axonal"      s + d   u         the delay lies before it
              "ignored"     s       u         it takes part in transmission only
 
 and these arrival times are all that a rule knows. With t - t' the distance of two arrivals, and sums over what arrived
-before t ("all") or over the latest such spike alone ("nearest"), the traces are
+before t ("all") or over the latest such spike alone ("nearest"), the traces are::
 
     x1(t) = sum exp(-(t - t_pre) / tau_plus)     x2: the same with tau_x
     y1(t) = sum exp(-(t - t_post) / tau_minus)   y2: the same with tau_y
@@ -20,7 +20,7 @@ before t ("all") or over the latest such spike alone ("nearest"), the traces are
     multiplicative   f+ = w_max - w,  f- = w - w_min;    a are plain numbers
 
 and w is clipped to w_min..w_max after each. x2 and y2 never count the spike that arrives now (Pfister & Gerstner's
-t - epsilon). Pairs have a3 = 0. Spikes of both sides that arrive in one step are ordered by ``simultaneous``:
+t - epsilon). Pairs have a3 = 0. Spikes of both sides that arrive in one step are ordered by ``simultaneous``::
 
     "post_first"   the target's raises w first; the source's then finds it: depression at distance 0   (SpiNNaker)
     "pre_first"    the source's lowers w first; the target's then finds it: potentiation at distance 0 (Brian 2)
