@@ -115,8 +115,8 @@ class TripletSTDP:
         a spike of the target:   w += f+(w) x1 (a2_plus  + a3_plus  y2)
         a spike of the source:   w -= f-(w) y1 (a2_minus + a3_minus x2)
 
-    The head of this file has the rest. The numbers given are those of their full model for visual cortex, all-to-all
-    (their table 4), where w is 1 before: 60 pairings at 10 to 50 Hz move it by tens of percent.
+    The head of this file has the rest. The numbers given are those of their full model for visual cortex, all-to-all,
+    where w is 1 before: 60 pairings at 10 to 50 Hz move it by tens of percent.
 
     Raises:
         NetworkError: every value that means nothing.
