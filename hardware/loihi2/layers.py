@@ -28,6 +28,9 @@ from neuro.ir import Array, Network
 IntArray = NDArray[np.int64]
 
 SPIKES = Message()
+# share of a matrix: synapse_entry / (synapse_entry + index_entry) of the chip's file. Not read from there, so that a
+# sweep over the two finds another memory for the same program
+LIST_BELOW = 1 / 3
 BEYOND = (ir.I, ir.Delta, ir.SigmaDelta, ir.ResonateAndFire)
 CHIP: Chip = read_chip(CHIP_FOLDER / "loihi2.toml")
 
@@ -146,9 +149,7 @@ def _with_gain(s: Synapses, gain: Array, delay: IntArray, kernels: bool, lists: 
 
 def _list_is_smaller(m: Map) -> bool:
     """Whether the synapses of a matrix take less memory one by one; one without any stays a matrix."""
-    entry = CHIP.limit("synapse_entry") + bool(m.delay.any()) * CHIP.limit("delay_entry")
-    count = int(np.count_nonzero(m.weight))
-    return 0 < count * (entry + CHIP.limit("index_entry")) < m.weight.size * entry
+    return 0 < int(np.count_nonzero(m.weight)) < LIST_BELOW * m.weight.size
 
 
 def _gain_per_channel(m: Map, gain: Array) -> Array | None:
