@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from torch import nn
 
 from neuro import ir, nir, results
 from neuro.errors import BadConfig
-from neuro.hardware import compile, simulate
+from neuro.hardware import compile, load_chip, simulate
+from neuro.hardware.loihi2.layers import LIST_BELOW
+from neuro.hardware.program import Projection
 from neuro.nn import FewLinear, MaskedLinear, Recurrent
 from neuro.nn.bridge import to_module, to_network
 from neuro.nn.layers import LI, LIF, CubaLIF
 from neuro.nn.network import SpikingNetwork
-from neuro.train import prune
+from neuro.train import loop, prune
 from neuro.train.config import Config
 from neuro.train.loop import fit
 from neuro.train.prune import PruneConfig
@@ -155,9 +158,17 @@ def test_pruned_training_resumes_to_the_bit_and_ends_sparse(tmp_path: Path, tabl
     assert whole.summary["sparsity"] == pytest.approx(1 - left, abs=2e-3)
 
 
-def test_best_weights_are_sparse_and_nobody_stops_before(tmp_path: Path) -> None:
-    """Weights that hardly learn are best before synapses go, and never get better."""
-    changes = {"optimiser.lr": 1e-9, "train.keep": "best", "train.patience": 1, "train.epochs": 5}
+def test_best_weights_are_sparse_and_nobody_stops_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where validation gets worse with every epoch, the best are still those with all their zeros."""
+    real, calls = loop.evaluate, []
+
+    def worse(subject: Any, data: Any, **options: Any) -> Any:
+        calls.append(subject)
+        found = real(subject, data, **options)
+        return replace(found, scores=-10.0 * len(calls) * np.eye(27)[data.labels])
+
+    monkeypatch.setattr(loop, "evaluate", worse)
+    changes = {"optimiser.ema": 0.0, "train.keep": "best", "train.patience": 1, "train.epochs": 5}
     table = {"sparsity": 0.9, "start": 0.5, "end": 0.7, "updates": 2}
     run = fit(Config.from_table({**TABLE, "prune": table}).with_changes(**changes), tmp_path / "run")
     assert len(run.metrics) >= 4
@@ -240,10 +251,28 @@ def test_a_pruned_network_takes_fewer_synapses_and_less_memory_on_loihi2() -> No
     assert sops[1] < 0.3 * sops[0]
 
 
+def test_lists_begin_where_they_are_smaller() -> None:
+    entry, index = (load_chip("loihi2").limit(n) for n in ("synapse_entry", "index_entry"))
+    assert pytest.approx(entry / (entry + index)) == LIST_BELOW
+
+
 def test_a_sparse_list_computes_what_the_matrix_does() -> None:
-    """The same weights, once as a list and once, with a few more synapses next to nothing, as a matrix."""
-    program = compile(to_network(pruned(0.9)), "loihi2")
+    """The program as compiled, and with every list written out as a matrix."""
+    program = compile(to_network(pruned(0.8)), "loihi2")
     assert {p.kind for p in program.projections} == {"sparse"}
+
+    def matrix(p: Projection) -> Projection:
+        full = np.zeros((program.populations[p.target].size, program.populations[p.source].size), np.int64)
+        full[p.params["row"], p.params["col"]] = p.weight_q
+        assert np.count_nonzero(full) == np.count_nonzero(p.weight_q)
+        params = {n: v for n, v in p.params.items() if n not in ("row", "col")}
+        return replace(p, kind="dense", weight_q=full, params=params)
+
+    x = (np.random.default_rng(0).random((60, 4, 40)) < 0.5).astype(np.uint8)
+    written_out = replace(program, projections=tuple(map(matrix, program.projections)))
+    listed, full = simulate(program, x), simulate(written_out, x)
+    assert listed.spikes["b"].any()
+    assert np.array_equal(listed.spikes["b"], full.spikes["b"])
     dense = compile(to_network(pruned(0.6)), "loihi2")
     assert {p.kind for p in dense.projections} == {"dense"}, "a matrix is smaller than a list of 40 %"
 
