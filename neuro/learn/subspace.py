@@ -112,18 +112,18 @@ class Subspace:
     def keep(self, x: Tensor, share: float) -> None:
         """Lets go of rows that still learn once the others explain this share of the energy of x, [samples, n].
 
-        Each lateral neuron's share is the mean square of its answer; the largest stay.
+        The rows turn within their span until their answers are uncorrelated, as Sanger's rule would turn them, and
+        those that answer least go.
         """
         new = _orthonormal(self.rows[self.frozen :], self.basis)
         whole = float(x.square().sum())
         if not len(new) or not whole > 0:
             return
-        answers = (x @ new.T).square().sum(0)
-        order = torch.argsort(answers, descending=True, stable=True)
-        held = float((x @ self.basis.T).square().sum()) / whole + answers[order].cumsum(0) / whole
+        values, turn = torch.linalg.eigh((new @ x.T) @ (x @ new.T))
         before = float((x @ self.basis.T).square().sum()) / whole
+        held = before + values.flip(0).clamp(min=0).cumsum(0) / whole
         count = 0 if before >= share else min(len(new), int((held < share).sum()) + 1)
-        self.rows = torch.cat([self.basis, new[order[:count]]])
+        self.rows = torch.cat([self.basis, turn.flip(1).T[:count] @ new])
         self._speed = torch.zeros_like(self.rows[self.frozen :])
 
     def merge(self) -> None:

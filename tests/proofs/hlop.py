@@ -29,10 +29,11 @@ Exits 1 where one of these falls short.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,8 @@ class Protocol:
     momentum: float = 0.0
     scale: float = 1.0
     batch: int = 64
+    energy: float = 0.0
+    passes: int = 0
     gain: float = 1.0  # of currents, so that a few percent of the neurons fire in a step from the start
 
 
@@ -134,18 +137,33 @@ def methods(protocol: Protocol) -> dict[str, Callable[[], Method]]:
     left: tuple[str, ...] = ("c",) if own else ()
     return {
         "plain": Method,
-        "hlop": lambda: HLOP(rows=protocol.rows),
-        OFF: lambda: HLOP(rows=protocol.rows, project=False),
+        "hlop": lambda: HLOP(rows=protocol.rows, energy=protocol.energy, passes=protocol.passes),
+        OFF: lambda: HLOP(rows=protocol.rows, energy=protocol.energy, passes=protocol.passes, project=False),
         "gpm": lambda: GPM(fixed=True, threshold=0.97, rise=0.0, leave_out=left),
         "ewc": lambda: EWC(strength=1000.0),
         "replay": lambda: Replay(samples=50),
     }
 
 
-def measure(name: str, protocol: Protocol, seeds: int, only: tuple[str, ...] = ()) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def settings(protocol: Protocol, method: Method, seeds: int) -> str:
+    """What a result was found with."""
+    shown = {f.name: getattr(protocol, f.name) for f in fields(protocol) if f.name not in ("tasks", "rows")}
+    return f"{method} {shown} {seeds} seeds"
+
+
+def measure(
+    name: str,
+    protocol: Protocol,
+    seeds: int,
+    only: tuple[str, ...] = (),
+    found: dict[str, Any] | None = None,
+    store: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Fills ``found``, where it does not hold a method with the same settings already."""
+    found = {} if found is None else found
     for method, make in methods(protocol).items():
-        if only and method not in only:
+        given = settings(protocol, make(), seeds)
+        if (only and method not in only) or found.get(method, {}).get("settings") == given:
             continue
         outcomes: list[Outcome] = []
         began = time.perf_counter()
@@ -172,7 +190,7 @@ def measure(name: str, protocol: Protocol, seeds: int, only: tuple[str, ...] = (
             "acc": float(np.mean(acc)), "acc_each": acc, "bwt": float(np.mean(bwt)), "bwt_each": bwt,
             "learnt": float(np.mean([np.diag(o.accuracy).mean() for o in outcomes])),
             "memory_bytes": outcomes[0].memory, "seconds": time.perf_counter() - began,
-            "matrix": outcomes[0].accuracy.tolist(), "tasks": list(outcomes[0].tasks),
+            "matrix": outcomes[0].accuracy.tolist(), "tasks": list(outcomes[0].tasks), "settings": given,
         }  # fmt: skip
         row = found[method]
         spread = f"{min(acc):.3f}..{max(acc):.3f}"
@@ -181,6 +199,7 @@ def measure(name: str, protocol: Protocol, seeds: int, only: tuple[str, ...] = (
             f"memory {row['memory_bytes'] / 1e6:.2f} MB, {seeds} seeds, {row['seconds']:.0f} s",
             flush=True,
         )
+        store()
     return found
 
 
@@ -226,6 +245,8 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="three permuted tasks of a narrow network, one seed")
     parser.add_argument("--only", choices=PROTOCOLS, action="append", help="this protocol, may be repeated")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--method", action="append", default=[], help="this method, may be repeated")
+    parser.add_argument("--resume", action="store_true", help="keep what the result file holds for the same settings")
     parser.add_argument("--json", type=Path, help="where to write the result")
     given = parser.parse_args()
     torch.set_num_threads(torch.get_num_threads())
@@ -238,13 +259,23 @@ def main() -> None:
         bad += [] if rows["hlop"]["acc"] > 0.7 else [f"quick: ACC {rows['hlop']['acc']:.3f} below 0.7"]
         bad += [] if rows[OFF]["bwt"] < rows["hlop"]["bwt"] else ["quick: projection does not keep anything"]
     else:
-        chosen = {n: PROTOCOLS[n] for n in given.only or PROTOCOLS}
-        found = {n: measure(n, p, given.seeds) for n, p in chosen.items()}
+        file = given.json or RESULT
+        found = json.loads(file.read_text())["protocols"] if given.resume and file.is_file() else {}
+
+        def store() -> None:
+            write_json(file, {"proof": "hlop", "quick": False, "seeds": given.seeds, "protocols": found,
+                              "shortfalls": ["not finished"]})  # fmt: skip
+
+        for name in given.only or PROTOCOLS:
+            found.setdefault(name, {})
+            measure(name, PROTOCOLS[name], given.seeds, tuple(given.method), found[name], store)
+        if any(set(methods(PROTOCOLS[n])) - set(found.get(n, {})) for n in PROTOCOLS):
+            print("there are methods and protocols left to measure")
+            sys.exit(1)
         bad = [b for n, rows in found.items() for b in shortfalls(n, rows, 24 if n == "braille" else 32)]
-        if len(found) == len(PROTOCOLS):
-            draw(found)
+        draw(found)
     result = {"proof": "hlop", "quick": given.quick, "seeds": given.seeds, "protocols": found, "shortfalls": bad}
-    target = given.json or (None if given.quick or given.only else RESULT)
+    target = given.json or (None if given.quick else RESULT)
     if target:
         write_json(target, result)
     print("\n".join(f"FAILED: {b}" for b in bad) or "nothing is forgotten")
