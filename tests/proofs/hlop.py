@@ -98,8 +98,8 @@ def split_nmnist(seed: int) -> list[Task]:
 
 PROTOCOLS = {
     "permuted": Protocol(
-        (784, 800, 800, 10), {"a": (140, 68), "b": (140, 72), "c": (120, 72)},
-        lambda seed: permuted_digits(10, seed=seed), epochs=1, lr=0.1,
+        (784, 800, 800, 10), {"a": (140, 55), "b": (160, 65), "c": (140, 55)},
+        lambda seed: permuted_digits(10, seed=seed), epochs=1, lr=0.1, passes=1,
     ),
     "nmnist": Protocol(
         (2312, 200, 200, 10), {"a": (60, 40), "b": (25, 15)}, split_nmnist,
