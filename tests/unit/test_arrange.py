@@ -105,7 +105,7 @@ def test_swaps_reach_the_optimum_of_small_problems_or_come_close(seed: int) -> N
 def test_the_answer_of_loihi2_does_not_change_by_a_bit() -> None:
     network = community_network(240, 6, 30)
     dense = (np.random.default_rng(1).random((30, 2, 16)) < 0.3).astype(np.uint8)
-    with assuming("loihi2", core_memory=8192, cores_per_tile=1):
+    with assuming("loihi2", core_memory=4096, cores_per_tile=1):
         default = compile_network(network, "loihi2")
         better = compile_network(network, "loihi2", placement="traffic")
     assert default.placement.cores > 6
