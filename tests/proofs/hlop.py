@@ -138,7 +138,7 @@ def methods(protocol: Protocol) -> dict[str, Callable[[], Method]]:
     return {
         "plain": Method,
         "hlop": lambda: HLOP(rows=protocol.rows, energy=protocol.energy, passes=protocol.passes),
-        OFF: lambda: HLOP(rows=protocol.rows, energy=protocol.energy, passes=protocol.passes, project=False),
+        OFF: lambda: HLOP(rows=protocol.rows, repeats=0, project=False),
         "gpm": lambda: GPM(fixed=True, threshold=0.97, rise=0.0, leave_out=left),
         "ewc": lambda: EWC(strength=1000.0),
         "replay": lambda: Replay(samples=50),
