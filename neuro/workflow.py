@@ -163,6 +163,8 @@ def train(
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Train into a run folder; what was asked for replaces what the configuration says."""
+    from neuro.learn.rule import RULES
+    from neuro.learn.rule import rule as learning_rule
     from neuro.train.config import Config, load_config
     from neuro.train.distributed import fit_in_processes
     from neuro.train.loop import fit
@@ -179,6 +181,10 @@ def train(
         changes["data.path"] = data
     if rule is not None and rule != chosen.rule.get("kind", "bptt"):  # another kind has other options
         changes["rule"] = {"kind": rule}
+        if chosen.quantise is not None and rule in RULES and not learning_rule(rule).integers:
+            changes["quantise"] = None
+            if console is not None:
+                console.print(f"{rule} trains real weights: without the integers that {chosen.name} ends with")
     chosen = chosen.with_changes(**changes) if changes else chosen
     if processes > 1:
         fit_in_processes(chosen.to_table(), Path(out), processes, show=console is not None and not console.quiet)

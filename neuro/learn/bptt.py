@@ -8,6 +8,7 @@ steps; gradients add up over the pieces of a sample, and the optimiser steps onc
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ from neuro.nn.network import SpikingNetwork, read
 @dataclass(frozen=True)
 class BPTT:
     """truncate: steps of a piece; 0 for whole samples. A layer that cannot run in pieces raises `NetworkError`."""
+
+    integers: ClassVar[bool] = True  # whether it goes on where weights and state are a chip's integers
 
     truncate: int = 0
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,8 @@ from neuro.nn.network import OUTPUT, SpikingNetwork, read
 @dataclass(frozen=True)
 class DECOLLE:
     """stretch: steps that are run and judged together. scale: G is N(0, scale^2 / n). seed: of G."""
+
+    integers: ClassVar[bool] = False  # whether it goes on where weights and state are a chip's integers
 
     stretch: int = 10
     scale: float = 1.0

@@ -14,7 +14,7 @@ step. A penalty on spikes sees the number of them, and its gradient goes to the 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,8 @@ from neuro.nn.stateless import Dropout
 @dataclass(frozen=True)
 class DSR:
     """stretch: steps that run at once; the result does not depend on it."""
+
+    integers: ClassVar[bool] = False  # whether it goes on where weights and state are a chip's integers
 
     stretch: int = 10
 

@@ -15,7 +15,7 @@ derivative, with the neuron's own reset where it is not detached. Output weights
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -45,6 +45,8 @@ class EProp:
 
     Eligibility takes 4 [batch, targets, sources] numbers per layer, whatever the length of a sample.
     """
+
+    integers: ClassVar[bool] = False  # whether it goes on where weights and state are a chip's integers
 
     feedback: str = "symmetric"
     stretch: int = 10

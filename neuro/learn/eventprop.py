@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -67,6 +67,8 @@ class EventProp:
     forward or `Recurrent`, that end in LI or CubaLI; real, or on a chip's integers (`neuro.nn.grid`), whose rounding
     gradients pass straight through. Decays and thresholds stay as they are.
     """
+
+    integers: ClassVar[bool] = True  # whether it goes on where weights and state are a chip's integers
 
     slope: float = 0.05
     decay: float = 0.0

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,8 @@ class OTTT:
     With ``online`` the parameters walk, and are put back: ``grad`` is then the way they went, divided by the rate. So
     SGD with that rate, without momentum, ends where OTTT-O ends; any other optimiser takes the way as a gradient.
     """
+
+    integers: ClassVar[bool] = False  # whether it goes on where weights and state are a chip's integers
 
     stretch: int = 10
     online: float = 0.0

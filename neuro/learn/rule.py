@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -47,7 +47,12 @@ class Learnt:
 
 
 class Rule(Protocol):
-    """A frozen dataclass of its options, with ``problems()`` and `backward`."""
+    """A frozen dataclass of its options, with ``problems()`` and `backward`.
+
+    integers: whether it goes on where weights and state are a chip's integers (``[quantise]``).
+    """
+
+    integers: ClassVar[bool]
 
     def problems(self) -> list[str]:
         """What is wrong with the options, all of it."""

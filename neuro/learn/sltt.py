@@ -14,6 +14,7 @@ Norms: those of a batch take the statistics of a stretch, as the paper's take th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ class SLTT:
     The others run without a graph, and the gradient is the sum over those drawn, not scaled up: in the mean over draws
     K / T of SLTT's.
     """
+
+    integers: ClassVar[bool] = True  # whether it goes on where weights and state are a chip's integers
 
     stretch: int = 10
     steps: int = 0

@@ -289,7 +289,9 @@ class Config:
         if self.seed < 0:
             bad.append(f"seed is {self.seed}, it must not be negative")
         kind = self.rule.get("kind", "bptt")
-        read_rule(self.rule, bad)
+        chosen = read_rule(self.rule, bad)
+        if chosen is not None and self.quantise is not None and not chosen.integers:
+            bad.append(f"rule.kind '{kind}' trains real weights; leave out quantise")
         if self.train.truncate and (kind != "bptt" or "truncate" in self.rule):
             bad.append("train.truncate is that of rule.kind 'bptt'; give one of the two")
         if self.train.truncate and (self.loss.many or self.loss.few):

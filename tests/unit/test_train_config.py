@@ -280,3 +280,11 @@ def test_counting_needs_spikes() -> None:
         made({"type": "conv", "out": 3, "kernel": 1, "groups": 2}, shape=(2, 4, 4))
     with pytest.raises(BadConfig, match="conv"):
         made({"type": "conv", "out": 3, "kernel": 9}, shape=(2, 4, 4))
+
+
+@pytest.mark.parametrize("kind", ["ottt", "eprop", "decolle", "dsr"])
+def test_a_rule_for_real_weights_refuses_integers_before_it_trains(kind: str) -> None:
+    with pytest.raises(BadConfig, match=f"rule.kind '{kind}' trains real weights"):
+        load_config("braille").with_changes(rule={"kind": kind})
+    load_config("braille").with_changes(rule={"kind": kind}, quantise=None)
+    load_config("braille").with_changes(rule={"kind": "sltt"})
