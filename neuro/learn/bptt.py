@@ -13,9 +13,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from neuro.errors import NetworkError
 from neuro.learn.rule import Learnt, LossOf, Watch, joined, pieces
-from neuro.learn.watch import watched
+from neuro.learn.watch import has_weights, watched
 from neuro.nn.joined import Carry
+from neuro.nn.layers import Temporal
 from neuro.nn.network import SpikingNetwork, read
 
 
@@ -40,6 +42,9 @@ class BPTT:
         watch: Watch | None = None,
     ) -> Learnt:
         """As `neuro.learn.rule.Rule.backward`."""
+        hidden = [n for n in model.names if isinstance(model.layer(n), Temporal) and has_weights(model.layer(n))]
+        if watch is not None and self.truncate and hidden:
+            raise NetworkError("in pieces nobody can watch the inputs of these layers; leave out truncate", hidden)
         carry: dict[str, Carry] | None = {} if self.truncate else None
         loss, scores, fired = 0.0, None, dict[str, float]()
         for part in pieces(x, self.truncate or len(x)):

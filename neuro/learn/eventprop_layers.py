@@ -112,6 +112,8 @@ def stages(model: SpikingNetwork) -> list[Stage]:
             if entrance is not None:
                 bad.append(f"'{entrance}' feeds '{name}' with no neurons between")
             entrance = name
+            if isinstance(layer, DelayLinear) and layer.shape().name != "linear":
+                bad.append(f"'{name}' has delays of kernel '{layer.kernel}', as wide as many arrivals; use 'linear'")
             if isinstance(layer, LevelLayer):
                 bad.append(f"'{name}' is on axon types of a chip; train that part with rule 'bptt'")
         elif isinstance(layer, Neuron) or type(layer) is Recurrent:  # kinds of loops with delays are others

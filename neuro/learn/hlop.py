@@ -92,8 +92,8 @@ class HLOP(Method):
         return learnt
 
     def end(self, task: int, model: SpikingNetwork, batches: Batches, loss_for: LossFor, rng: torch.Generator) -> None:
-        batches = list(batches) if self.passes else batches
-        for x, labels in self.passes * list(batches) if self.passes else ():
+        batches = list(batches) if self.passes else batches  # several passes over what may be an iterator
+        for x, labels in (batch for _ in range(self.passes) for batch in batches):
             self.rule.backward(model, x, loss_for(labels, task), rng=rng, watch=self._learning(model, rng))
             model.zero_grad()
         if self.energy:

@@ -22,6 +22,11 @@ def synapses(model: SpikingNetwork) -> dict[str, nn.Module]:
     return {n: model.layer(n) for n in model.order if n in model.names and isinstance(model.layer(n), SYNAPSES)}
 
 
+def has_weights(layer: nn.Module) -> bool:
+    """Whether a layer is shown to a watch."""
+    return isinstance(layer, (*SYNAPSES, Recurrent))
+
+
 def recurrences(model: SpikingNetwork) -> dict[str, nn.Module]:
     """name.recurrent -> the weights of each `Recurrent`."""
     found = {n: model.layer(n) for n in model.order if n in model.names}

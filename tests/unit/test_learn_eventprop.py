@@ -414,6 +414,16 @@ def test_a_network_that_is_no_chain() -> None:
         learnt(model, spikes_in())
 
 
+def test_a_wide_delay_is_refused_until_it_is_one_tap() -> None:
+    delays = DelayLinear(9, 3, 5, kernel="gauss")
+    model = SpikingNetwork({"d": delays, "n": LIF(0.9), "a": nn.Linear(3, 2), "v": LI(0.9)}, input_shape=(9,), dt=1e-3,
+                           readout="sum")  # fmt: skip
+    with pytest.raises(NetworkError, match="'d' has delays of kernel 'gauss'"):
+        learnt(model, spikes_in())
+    delays.rounding = True
+    learnt(model.double(), spikes_in())
+
+
 def test_what_is_no_spike_is_refused() -> None:
     with pytest.raises(NetworkError, match="wants spikes"):
         learnt(NETWORKS["lif"](), spikes_in() * 3)

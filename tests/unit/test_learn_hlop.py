@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from neuro.errors import NetworkError
 from neuro.learn.continual import EWC, GPM, Method, Replay
 from neuro.learn.hlop import HLOP
+from neuro.learn.rule import rule
 from neuro.learn.subspace import Subspace
 from neuro.nn import LI, LIF, DelayLinear, Recurrent, SpikingNetwork
 from neuro.train.continual import Task, learn_tasks
@@ -117,7 +118,7 @@ def tasks(count: int, inputs: int = 40, classes: int = 4) -> list[Task]:
         g = np.random.default_rng(100 + k)
         prototypes = np.roll(shared, k, axis=0) + g.normal(size=(classes, inputs)) * 0.6
 
-        def make(n: int, seed: int, prototypes: np.ndarray = prototypes) -> tuple[Tensor, Tensor]:  # type: ignore[type-arg]
+        def make(n: int, seed: int, prototypes: np.ndarray = prototypes) -> tuple[Tensor, Tensor]:
             g = np.random.default_rng(seed)
             labels = g.integers(0, classes, n)
             x = torch.from_numpy((prototypes[labels] * g.uniform(0.7, 1.3, (n, 1))).astype(np.float32))
@@ -213,3 +214,19 @@ def test_what_cannot_be_projected_is_refused() -> None:
         HLOP(rows={"d": 2}).begin(0, net, [], rng())
     with pytest.raises(NetworkError, match="'z' is not a layer with weights; there are a, b"):
         HLOP(rows={"z": 2}).begin(0, network(), [], rng())
+
+
+def test_what_a_watch_cannot_see_in_pieces_is_refused() -> None:
+    """Layers with memory of their own run past the hooks there, and would be left unprotected."""
+    x, labels = next(tasks(1)[0].train(8, 0, 0))
+
+    def loss_for(labels: Tensor, task: int):  # type: ignore[no-untyped-def]
+        return lambda trace, spikes: (trace.square().mean(), torch.zeros(()))
+
+    method = HLOP(rule("bptt", truncate=2), rows={"n.recurrent": 3})
+    method.begin(0, network(recurrent=True), [(x, labels)], rng())
+    with pytest.raises(NetworkError, match="leave out truncate"):
+        method.backward(0, network(recurrent=True), x, labels, loss_for, rng())
+    watched: list[str] = []
+    rule("bptt", truncate=2).backward(network(), x, loss_for(labels, 0), watch=lambda name, rows: watched.append(name))
+    assert set(watched) == {"a", "b"}
