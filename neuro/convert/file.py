@@ -13,6 +13,7 @@ from typing import Any
 
 from torch import Tensor
 
+import neuro.convert.ops_shape  # noqa: F401  # registers its operations
 from neuro.convert.graph import Graph
 from neuro.convert.ops import OPS, Op
 from neuro.errors import FormatError, NeuroError

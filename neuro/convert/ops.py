@@ -274,6 +274,11 @@ FUNCTIONS: Mapping[str, Callable[[Tensor], Tensor]] = types.MappingProxyType(
         "square": torch.square,
         "reciprocal": torch.reciprocal,
         "abs": torch.abs,
+        "log": torch.log,
+        "sqrt": torch.sqrt,
+        "erf": torch.erf,
+        "sin": torch.sin,
+        "cos": torch.cos,
     }
 )
 
