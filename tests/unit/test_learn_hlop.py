@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from torch import Tensor, nn
 from neuro.errors import NetworkError
 from neuro.learn.continual import EWC, GPM, Method, Replay
 from neuro.learn.hlop import HLOP
-from neuro.learn.rule import rule
+from neuro.learn.rule import LossOf, Rule, rule
 from neuro.learn.subspace import Subspace
 from neuro.nn import LI, LIF, DelayLinear, Recurrent, SpikingNetwork
 from neuro.train.continual import Task, learn_tasks
@@ -95,9 +97,11 @@ def test_a_state_goes_on_as_if_nothing_had_happened() -> None:
     torch.testing.assert_close(again.rows, whole.rows, rtol=0, atol=0)
 
 
-def network(seed: int = 0, inputs: int = 40, classes: int = 4, recurrent: bool = False) -> SpikingNetwork:
+def network(
+    seed: int = 0, inputs: int = 40, classes: int = 4, recurrent: bool = False, reset: str = "hard"
+) -> SpikingNetwork:
     torch.manual_seed(seed)
-    middle: nn.Module = LIF(0.5, detach=True, surrogate="sigmoid")
+    middle: nn.Module = LIF(0.5, detach=True, surrogate="sigmoid", reset=reset)
     layers = {
         "a": nn.Linear(inputs, 50, bias=False),
         "n": Recurrent(LIF(0.5, detach=True, surrogate="sigmoid"), 50) if recurrent else middle,
@@ -135,7 +139,7 @@ def tasks(count: int, inputs: int = 40, classes: int = 4) -> list[Task]:
     return found
 
 
-def outcome(method: Method, **options: bool) -> tuple[float, float]:
+def outcome(method: Method, **options: Any) -> tuple[float, float]:
     found = learn_tasks(network(**options), tasks(4), method, lr=0.2, scale=1.0)
     return found.acc, found.bwt
 
@@ -230,3 +234,83 @@ def test_what_a_watch_cannot_see_in_pieces_is_refused() -> None:
     watched: list[str] = []
     rule("bptt", truncate=2).backward(network(), x, loss_for(labels, 0), watch=lambda name, rows: watched.append(name))
     assert set(watched) == {"a", "b"}
+
+
+RULES: dict[str, dict[str, int]] = {
+    "sltt": {"stretch": 2},
+    "sltt, 2 of 5 steps": {"stretch": 1, "steps": 2},
+    "ottt": {"stretch": 2},
+    "dsr": {},
+}
+
+
+def reset(name: str) -> str:
+    """dsr knows rates only where the reset keeps what they count."""
+    return "subtract" if name == "dsr" else "hard"
+
+
+def mean_square(trace: Tensor, spikes: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    return trace.square().mean(), torch.zeros((), dtype=trace.dtype)
+
+
+def of_rule(name: str) -> Rule:
+    return rule(name.split(",", maxsplit=1)[0], **RULES[name])
+
+
+def seen_by(given: Rule, net: SpikingNetwork, x: Tensor, loss_of: LossOf) -> dict[str, Tensor]:
+    """What a watch is shown of a batch, by layer, [rows, inputs]; gradients of the batch are in ``net``."""
+    rows: dict[str, list[Tensor]] = {}
+    net.zero_grad()
+    given.backward(net, x, loss_of, rng=rng(5), watch=lambda name, found: rows.setdefault(name, []).append(found * 1))
+    return {name: torch.cat([r.flatten(0, -2) for r in found]) for name, found in rows.items()}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_weight_gradient_is_a_product_with_what_the_rule_shows(name: str) -> None:
+    """Its rows lie in the span of the rows that the watch saw, which leaves most of the space out."""
+    net = network(reset=reset(name)).double()
+    x = torch.rand(5, 3, 40, generator=rng(), dtype=torch.float64)
+    for layer, rows in seen_by(of_rule(name), net, x, mean_square).items():
+        grad = net.layer(layer).weight.grad
+        assert isinstance(grad, Tensor)
+        basis = torch.linalg.svd(rows, full_matrices=False)
+        held = basis.Vh[basis.S / basis.S[0] > 1e-9]
+        assert len(held) <= 15 < grad.shape[1]
+        assert float(grad.norm()) > 0
+        assert float((grad - (grad @ held.T) @ held).norm()) < 1e-9 * float(grad.norm())
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_it_wraps_any_rule(name: str) -> None:
+    """Each learns four tasks in its own way; nothing is forgotten with projection, and more with the same without."""
+    acc, bwt = outcome(HLOP(of_rule(name), rows=ROWS), reset=reset(name))
+    off_acc, off_bwt = outcome(HLOP(of_rule(name), rows=ROWS, project=False), reset=reset(name))
+    assert acc > 0.9
+    assert bwt > -0.03
+    assert off_bwt < bwt - 0.1
+    assert off_acc < acc
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_a_step_leaves_what_old_tasks_show_to_the_rule(name: str) -> None:
+    """With rows for all that the first task shows, gradients of the second are orthogonal to all of it."""
+    net, x = network(reset=reset(name)).double(), torch.rand(5, 3, 40, generator=rng(), dtype=torch.float64)
+    method = HLOP(of_rule(name), rows={"a": 15, "b": 15}, passes=100, rate=1.0)
+    labels = torch.zeros(3, dtype=torch.int64)
+    first = x[:1].expand(5, -1, -1)
+
+    def loss_for(labels: Tensor, task: int) -> LossOf:
+        return mean_square
+
+    method.begin(0, net, [(first, labels)], rng())
+    method.end(0, net, [(first, labels)], loss_for, rng())
+    old = seen_by(method.rule, net, first, mean_square)
+    other = torch.rand(1, 3, 40, generator=rng(9), dtype=torch.float64).expand(5, -1, -1)
+    for task in (0, 1):
+        net.zero_grad()
+        method.backward(task, net, other, labels, loss_for, rng())
+        for layer in "ab":
+            grad = net.layer(layer).weight.grad
+            assert isinstance(grad, Tensor)
+            reached = float((grad @ old[layer].T).norm() / (grad.norm() * old[layer].norm()))
+            assert reached < 1e-4 if task else reached > 0.1
