@@ -35,6 +35,9 @@ class Settling:
         return neurons.step * now, (s != 0).to(z.dtype), now
 
 
+REACHED = 1 - 2.0**-30  # t times a mean over t steps is off by a rounding; a V that meets theta on a grid must fire
+
+
 class Fired(NamedTuple):
     """Spikes so far."""
 
@@ -61,6 +64,6 @@ class Firing:
 
     def step(self, neurons: Quantise, state: Fired, z: Tensor, t: int) -> tuple[Tensor, Tensor, Fired]:
         theta = neurons.step * neurons.high
-        s = (t * z + self.v0 * theta - theta * state.spikes >= theta).to(z.dtype)
+        s = (t * z + self.v0 * theta - theta * state.spikes >= theta * REACHED).to(z.dtype)
         count = state.spikes + s
         return theta * count / t, s, Fired(count)
