@@ -112,7 +112,7 @@ class LinearSpec:
         elif self.fan_in is not None:
             layer = MaskedLinear(shape[0], self.out, self.bias, self.fan_in)
         else:
-            layer = nn.utils.skip_init(nn.Linear, shape[0], self.out, self.bias)  # type: ignore[no-untyped-call]
+            layer = _empty(nn.Linear, shape[0], self.out, self.bias)
         channels = shape[0] // self.window
         _start(layer.weight, min(channels, self.fan_in or channels), self.init, rng)
         with torch.no_grad():
@@ -155,7 +155,7 @@ class ConvSpec:
         elif self.few is not None:
             layer = FewConv2d(*geometry, **self.few.options)
         else:
-            layer = nn.utils.skip_init(nn.Conv2d, *geometry)  # type: ignore[no-untyped-call]
+            layer = _empty(nn.Conv2d, *geometry)
         _start(layer.weight, shape[0] // self.groups * self.kernel**2, self.init, rng)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
@@ -473,6 +473,15 @@ def build(
         if isinstance(layer, nn.Conv2d):  # laid out so, convolutions run a quarter faster on CPUs
             layer.weight = nn.Parameter(layer.weight.detach().contiguous(memory_format=torch.channels_last))
     return network
+
+
+def _empty(kind: type[nn.Module], *geometry: Any) -> Any:
+    """A layer whose numbers are still to be written. `torch.nn.utils.skip_init` reads in half of torch's compiler for
+    it, 0.4 s (measured)."""
+    layer = kind(*geometry, device="meta")
+    for name, p in list(layer.named_parameters(recurse=False)):
+        setattr(layer, name, nn.Parameter(torch.empty(p.shape)))
+    return layer
 
 
 def _start(weight: Tensor, fan_in: int, init: float | None, rng: torch.Generator) -> None:
