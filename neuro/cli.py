@@ -6,22 +6,38 @@ cannot be used; 4 the chip cannot hold the network; 5 an optional package is mis
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from neuro import cli_report
+from neuro.cli_options import (
+    EXIT_CHIP,
+    EXIT_DISPROVED,
+    EXIT_EXTRA,
+    EXIT_INPUT,
+    EXIT_INTERRUPTED,
+    Chip,
+    Data,
+    Dataset,
+    Dt,
+    Json,
+    Out,
+    Quiet,
+    Reset,
+    Steps,
+)
+from neuro.cli_options import console as _console
+from neuro.cli_options import emit as _emit
+from neuro.cli_options import status as _status
 from neuro.errors import ChipError, MissingExtra, NeuroError
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-EXIT_DISPROVED, EXIT_INPUT, EXIT_CHIP, EXIT_EXTRA, EXIT_INTERRUPTED = 1, 3, 4, 5, 130
 
 app = typer.Typer(
     help="Train spiking networks, compile them to neuromorphic chips, prove every bit, say what it costs.",
@@ -32,55 +48,6 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, nothing else.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no tables.")]
-Out = Annotated[Path, typer.Option("--out", help="Where to write.", show_default=False)]
-Data = Annotated[
-    str | None,
-    typer.Option("--data", help="A data set's name, or a path to files in its layout.", show_default=False),
-]
-Dataset = Annotated[
-    str | None,
-    typer.Option(
-        "--dataset", help="Which loader reads --data PATH, where the path alone does not tell.", show_default=False
-    ),
-]
-Steps = Annotated[
-    int | None, typer.Option("--steps", min=1, help="Steps per sample.", show_default="the run's, or the data's")
-]
-Dt = Annotated[
-    float | None,
-    typer.Option("--dt", help="Seconds per step, for NIR files that do not say.", show_default="the file's, else 1e-3"),
-]
-Reset = Annotated[
-    str | None,
-    typer.Option(
-        "--reset", help="hard or subtract, for NIR files that do not say.", show_default="hard, as NIR defines"
-    ),
-]
-Chip = Annotated[str, typer.Option("--chip", help="A chip's name, or all.")]
-
-
-def _console(quiet: bool) -> Console:
-    """Progress and tables go to standard error where standard output carries JSON."""
-    from rich.console import Console
-
-    return Console(quiet=quiet, highlight=False)
-
-
-@contextmanager
-def _status(console: Console) -> Iterator[Any]:
-    """A spinner on a terminal, one line per stage elsewhere."""
-    if console.is_terminal and not console.quiet:
-        with console.status("") as status:
-            yield lambda text: status.update(f"{text} ...")
-    else:
-        yield lambda text: console.print(f"[dim]{text} ...[/]")
-
-
-def _emit(table: Mapping[str, Any]) -> None:
-    typer.echo(json.dumps(table, indent=2, allow_nan=False))
 
 
 @app.command()
@@ -444,6 +411,10 @@ def doctor(as_json: Json = False, quiet: Quiet = False) -> None:
         console.print(f"{mark} {escape(line)}", soft_wrap=True)
     if not all(c.ok or c.optional for c in checks):
         raise typer.Exit(EXIT_INPUT)
+
+
+for _commands in (cli_report,):  # each a part of the commands in a file of its own
+    _commands.add(app)
 
 
 @app.callback(invoke_without_command=True)

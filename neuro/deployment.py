@@ -23,6 +23,7 @@ from neuro.errors import DoesNotFit, RunError, SimulationError, UnsupportedNode
 from neuro.events import EventSet
 from neuro.files import write_json
 from neuro.ir import Network
+from neuro.views import raster, view
 
 if TYPE_CHECKING:
     from neuro.hardware.estimate import Estimate
@@ -268,7 +269,9 @@ def _on_chip(
     not_written: tuple[str, ...] = ()
     if folder is not None:
         progress(f"{chip}: export and draw")
-        files, not_written = _write(network, program, data, steps, folder)
+        files, not_written, shown = _write(network, program, data, steps, folder)
+        write_json(folder / chip / "view.json", view(data.classes, data.labels, answers.decision, decided, shown))
+        files["view"] = f"{chip}/view.json"
     chosen = spread_over_classes(data.labels, certify_samples)
     matches: Mapping[str, Any] = {
         "status": "not run",
@@ -372,8 +375,9 @@ def _certificate(program: Program, dense: NDArray[np.uint8], timeout_s: float, e
 
 def _write(
     network: Network, program: Program, data: EventSet, steps: int, folder: Path
-) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Exports and pictures of one chip: kind -> path inside the folder; and why a format could not be written."""
+) -> tuple[dict[str, str], tuple[str, ...], dict[str, Any]]:
+    """Exports and pictures of one chip: kind -> path inside the folder; why a format could not be written; and the
+    spikes of the recording that was drawn."""
     from neuro.hardware import export
     from neuro.hardware.export import load_exporter
     from neuro.hardware.target import load_target
@@ -390,10 +394,13 @@ def _write(
             files[name] = path
         except (UnsupportedNode, DoesNotFit) as refusal:
             refused.append(f"no file for {name}: {refusal}")
-    return files | _draw(network, program, data, steps, folder), tuple(refused)
+    pictures, shown = _draw(network, program, data, steps, folder)
+    return files | pictures, tuple(refused), shown
 
 
-def _draw(network: Network, program: Program, data: EventSet, steps: int, folder: Path) -> dict[str, str]:
+def _draw(
+    network: Network, program: Program, data: EventSet, steps: int, folder: Path
+) -> tuple[dict[str, str], dict[str, Any]]:
     """One recording as a raster, its load on cores and links, and the membrane of the readout beside the float
     network's where there is one."""
     from neuro import plots
@@ -411,6 +418,8 @@ def _draw(network: Network, program: Program, data: EventSet, steps: int, folder
     silent = set() if program.readout == "count" else {program.output}  # a membrane readout has no spikes to show
     named = set(network.nodes) - silent  # not the compiler's own helpers
     layers = {name: trace.spikes[name][:, 0] for name in program.populations if name in named}
+    sent = {"input": dense[:, 0], **layers}
+    spikes = raster(sent, program.dt, shown, label, int(trace.decision[0]))
     files = {"raster": f"{chip}_raster.png"}
     plots.save(plots.raster(layers, program.dt, title), folder / files["raster"])
     files["floorplan"] = f"{chip}_floorplan.png"
@@ -422,4 +431,4 @@ def _draw(network: Network, program: Program, data: EventSet, steps: int, folder
         figure = plots.membrane(chip_v, float_v, program.dt, title, data.classes, label)
         files["membrane"] = f"{chip}_membrane.png"
         plots.save(figure, folder / files["membrane"])
-    return files
+    return files, spikes

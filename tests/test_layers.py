@@ -29,6 +29,7 @@ FORBIDDEN = {
         "neuro.datasets",
         "neuro.cli",
     ),
+    "neuro.page": ("neuro.hardware", "neuro.nn", "neuro.train", "neuro.datasets", "neuro.convert", "torch", "numba"),
     "neuro.report": ("neuro.hardware", "neuro.nn", "neuro.train", "neuro.datasets", "torch", "numba"),
 }
 # the foundation: numpy and the standard library only
