@@ -25,7 +25,7 @@ AXES = {
     "rate": ("rate", (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)),
     "batch": ("batch", (1, 4, 16, 64)),
 }
-DELAYS = (5, 10, 25, 50, 100)  # steps between the shortest and the longest, that one included
+DELAYS = (5, 11, 25, 51, 101)  # from 0 to the longest: so many; odd, as dcls rounds the middle of an even kernel down
 
 
 def main():
