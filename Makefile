@@ -69,7 +69,7 @@ docs: $(DOCS)
 $(STAMP): setup.cfg constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "cannot make $(VENV): on Debian, apt-get install python3-venv"; exit 1; }
-	$(PIP) install --quiet -c constraints.txt -e '.[lava,tonic,snntorch,place,sweep,convert,search,pynn,test]'
+	$(PIP) install --quiet -c constraints.txt -e '.[lava,tonic,events,snntorch,place,sweep,convert,search,pynn,test]'
 	$(PIP) install --quiet --no-deps --ignore-requires-python $(LAVA)
 	@touch $@
 
