@@ -15,24 +15,25 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from neuro.errors import BadConfig
-from neuro.jit import routine
+from neuro.jit import kernel
 
 
-@routine
+@kernel
 def _modulate(
     signal: NDArray[np.float64],
     thresholds: NDArray[np.float64],
     start: NDArray[np.float64],
+    follower: NDArray[np.float64],
     substeps: np.int64,
     offsets: NDArray[np.int64],
     steps: NDArray[np.int32],
     channels: NDArray[np.int32],
 ) -> None:
-    """Fill offsets with the number of events; with room in ``steps`` also write them at offsets[k]."""
+    """Fill offsets with the number of events; with room in ``steps`` also write them at offsets[k].
+    follower: room [levels, channels]."""
     n, time, taxels = signal.shape
     levels = thresholds.shape[0]
     write = steps.size > 0
-    follower = np.empty((levels, taxels), np.float64)
     for k in range(n):
         for j in range(levels):
             for c in range(taxels):
@@ -101,11 +102,12 @@ def delta_modulate(
         raise BadConfig("delta modulation", bad)
     start_at = np.ascontiguousarray(np.broadcast_to(first, (n, taxels)), np.float64)
     table = np.ascontiguousarray(table)
+    follower = np.empty_like(table)
     offsets = np.zeros(n + 1, np.int64)
     none = np.zeros(0, np.int32)
-    _modulate(y, table, start_at, np.int64(substeps), offsets, none, none)
+    _modulate(y, table, start_at, follower, np.int64(substeps), offsets, none, none)
     offsets = np.cumsum(offsets)
     steps, channels = np.empty(offsets[-1], np.int32), np.empty(offsets[-1], np.int32)
     if steps.size:
-        _modulate(y, table, start_at, np.int64(substeps), offsets, steps, channels)
+        _modulate(y, table, start_at, follower, np.int64(substeps), offsets, steps, channels)
     return steps, channels, offsets

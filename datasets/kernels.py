@@ -278,8 +278,38 @@ def fill(
     first: int,
     last: int,
     dt: float,
+    high: int,
+    steps: int,
+    dense: A,
+    words: A,
+) -> None:
+    """Bin recordings indices[first:last] as they are.
+
+    Into dense uint8[steps, batch, n], zero before, counted up to ``high`` in 1..255; or, where high is 0, as bits
+    into words uint64[steps * batch, ceil(n / 64)], zero before. The other of the two is empty.
+    """
+    for column in range(first, last):
+        start, stop = offsets[indices[column]], offsets[indices[column] + 1]
+        if high:
+            _count(times[start:stop], channels[start:stop], dt, column, high, dense)
+        else:
+            _mark(times[start:stop], channels[start:stop], dt, steps, indices.size, column, words)
+
+
+@routine
+def fill_moved(
+    times: A,
+    channels: A,
+    offsets: A,
+    indices: A,
+    first: int,
+    last: int,
+    dt: float,
+    high: int,
+    steps: int,
+    dense: A,
+    words: A,
     amounts: A,
-    active: bool,
     planar: bool,
     shape: A,
     duration: float,
@@ -288,54 +318,25 @@ def fill(
     xs: A,
     ys: A,
     plane: A,
-    high: int,
-    steps: int,
-    dense: A,
-    words: A,
 ) -> None:
-    """Bin recordings indices[first:last], augmented if active. shape: height, width.
-
-    Into dense uint8[steps, batch, n], zero before, counted up to ``high`` in 1..255; or, where high is 0, as bits
-    into words uint64[steps * batch, ceil(n / 64)], zero before. The other of the two is empty.
-    """
+    """`fill`, augmented. shape: height, width. By itself, as what does not augment need not compile all of this."""
     p = np.zeros(N_PARAMETERS, np.float64)
     field = np.zeros((2, shape[0], shape[1]), np.float64)
-    longest = np.int64(0)
+    room = np.int64(0)
     for column in range(first, last):
-        longest = max(longest, offsets[indices[column] + 1] - offsets[indices[column]])
-    room = longest if active else 0
+        room = max(room, offsets[indices[column] + 1] - offsets[indices[column]])
     t_room, x_room = np.empty(room, np.float32), np.empty(room, np.int32)
     for column in range(first, last):
         recording = indices[column]
-        start, stop = offsets[recording], offsets[recording + 1]
-        if active:
-            t, x = t_room[: stop - start], x_room[: stop - start]
-            _each(
-                times,
-                channels,
-                recording,
-                offsets,
-                amounts,
-                duration,
-                seed,
-                epoch,
-                xs,
-                ys,
-                plane,
-                field,
-                planar,
-                p,
-                t,
-                x,
-            )
-            if high:
-                _count(t, x, dt, column, high, dense)
-            else:
-                _mark(t, x, dt, steps, indices.size, column, words)
-        elif high:
-            _count(times[start:stop], channels[start:stop], dt, column, high, dense)
+        many = offsets[recording + 1] - offsets[recording]
+        t, x = t_room[:many], x_room[:many]
+        _each(
+            times, channels, recording, offsets, amounts, duration, seed, epoch, xs, ys, plane, field, planar, p, t, x
+        )
+        if high:
+            _count(t, x, dt, column, high, dense)
         else:
-            _mark(times[start:stop], channels[start:stop], dt, steps, indices.size, column, words)
+            _mark(t, x, dt, steps, indices.size, column, words)
 
 
 @routine

@@ -219,23 +219,24 @@ def _fill(
     dense: NDArray[np.uint8],
     words: NDArray[np.uint64],
 ) -> None:
-    """`kernels.fill` over as many threads as the events are worth."""
+    """`kernels.fill`, or `fill_moved`, over as many threads as the events are worth."""
     change = augment or NOTHING
     amounts, planar, *shape = _prepared(event_set, change)
     seed_, epoch_ = _seed("seed", seed), _seed("epoch", epoch)
     times, channels, offsets, chosen = _columns(event_set, chosen)
     active, duration = change.active(), float(event_set.duration)
-    where = _places(event_set, planar, shape, active)
+    where = _places(event_set, planar, shape) if active else ()
     events = int((offsets[chosen + 1] - offsets[chosen]).sum())
     parts = max(1, min(threads, len(chosen), events // EVENTS_PER_THREAD))
     cuts = np.linspace(0, len(chosen), parts + 1).astype(int).tolist()
 
     def work(first: int, last: int) -> None:
+        given = (times, channels, offsets, chosen, first, last, float(dt), high, steps, dense, words)
+        if not active:
+            kernels.fill(*given)
+            return
         with np.errstate(over="ignore"):  # the hash wraps on purpose; numpy says so when jit is off
-            kernels.fill(
-                times, channels, offsets, chosen, first, last, float(dt), amounts, active, planar, np.array(shape),
-                duration, seed_, epoch_, *where, high, steps, dense, words,
-            )  # fmt: skip
+            kernels.fill_moved(*given, amounts, planar, np.array(shape), duration, seed_, epoch_, *where)
 
     if parts == 1:
         work(0, len(chosen))
@@ -245,10 +246,10 @@ def _fill(
 
 
 def _places(
-    event_set: EventSet, planar: bool, shape: list[int], active: bool
+    event_set: EventSet, planar: bool, shape: list[int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """What `kernels.places` says of each channel; nothing where nothing moves."""
-    n = math.prod(event_set.shape) if active else 0
+    """What `kernels.places` says of each channel."""
+    n = math.prod(event_set.shape)
     xs, ys, plane = np.zeros(n), np.zeros(n if planar else 0), np.zeros(n if planar else 0, np.int64)
     kernels.places(planar, shape[0], shape[1], xs, ys, plane)
     return xs, ys, plane
@@ -277,7 +278,7 @@ def augmented(
         with np.errstate(over="ignore"):
             kernels.move_all(
                 *_columns(event_set, chosen), amounts, planar, np.array(shape), float(event_set.duration), seed_,
-                epoch_, *_places(event_set, planar, shape, True), times, channels,
+                epoch_, *_places(event_set, planar, shape), times, channels,
             )  # fmt: skip
     else:
         same = event_set.subset(chosen)

@@ -78,7 +78,7 @@ def test_kernel_equals_its_python() -> None:
     kernel = getattr(delta._modulate, "py_func", delta._modulate)
     table = np.repeat([[2.0], [5.0]], 3, axis=1)
     again = [np.zeros_like(steps), np.zeros_like(channels)]
-    kernel(signal, table, np.ascontiguousarray(signal[:, 0]), np.int64(2), offsets.copy(), *again)
+    kernel(signal, table, signal[:, 0].copy(), np.empty_like(table), np.int64(2), offsets.copy(), *again)
     assert np.array_equal(again[0], steps)
     assert np.array_equal(again[1], channels)
 

@@ -60,6 +60,22 @@ def test_a_change_in_another_file_is_compiled_in(tmp_path):
     assert len(kept) == 2, "one index, one kernel: what was compiled from old code is deleted"
 
 
+def test_two_processes_that_compile_two_variants_at_once_do_not_mix_them_up(tmp_path):
+    one, other = (jit._File(str(tmp_path), "kernel", 1) for _ in range(2))
+    other._load_index = dict  # it looked before the first one wrote
+    write = one._save_index
+
+    def meanwhile(index):
+        write(index)
+        other.save("for integers", b"integers")
+
+    one._save_index = meanwhile
+    one.save("for floats", b"floats")
+    reader = jit._File(str(tmp_path), "kernel", 1)
+    assert reader.load("for integers") == b"integers"
+    assert reader.load("for floats") in (None, b"floats"), "at worst it is compiled again"
+
+
 def test_the_fingerprint_covers_kernel_files_only(tmp_path):
     (tmp_path / "a.py").write_text(KERNEL)
     before = jit.fingerprint(tmp_path)
