@@ -30,6 +30,7 @@ from neuro.ir import Array, Network
 
 IntArray = NDArray[np.int64]
 OUT_OF_REACH = np.finfo(np.float32).max  # threshold of a population that never fires
+COARSE = 0.25  # of the largest integer of a weight: a path that reaches no higher has lost two bits to another
 NEAR = 1e-3  # of the threshold: how far from 0 v may start without a word
 
 
@@ -68,6 +69,7 @@ def fit(network: Network, lowered: Lowered, name: str, skew: dict[str, int], sub
     unit = (grid_of(every, fmt) or smallest_unit(every, fmt) or 1.0) if every.size else 1.0
     v_unit = unit * np.where(gain == 0, 1.0, np.abs(gain))
     weights = [to_format(d.map.weight, unit, fmt) for d in incoming]
+    _note_coarse(name, incoming, weights, unit, fmt.high, bool((c.beta == 1.0).all()), substitutions)
     model = _model(cuba, delayed, [d.map.kind for d in incoming])
     params = _params(node, c, gain, v_unit, lowered.biases[name], cuba)
     _start(name, params, c, skew[name], substitutions)
@@ -207,6 +209,34 @@ def _before(start: Array, params: dict[str, Array], skew: int) -> tuple[Array, I
             fired += over
             v = np.where(over, v - threshold if params["reset"] == BY_SUBTRACTION else reset, v)
     return np.nan_to_num(v.astype(np.float64)), fired
+
+
+def _note_coarse(
+    name: str,
+    incoming: tuple[Incoming, ...],
+    weights: list[IntArray],
+    unit: float,
+    high: int,
+    keeps: bool,
+    substitutions: list[str],
+) -> None:
+    """Say where more is lost than rounding to the format's bits: another path's large weights set the unit.
+
+    A path that rounds to nothing; and, where neurons have no leak, so that what is rounded adds up over a sample, one
+    that is rounded and left with COARSE of the range or less.
+    """
+    for d, w in zip(incoming, weights, strict=True):
+        most = int(np.abs(w).max(initial=0))
+        rounded = d.map.weight.any() and not np.array_equal(w * unit, d.map.weight)
+        if not rounded or (most and not (keeps and most <= COARSE * high)):
+            continue
+        largest = max(zip(incoming, weights, strict=True), key=lambda pair: int(np.abs(pair[1]).max(initial=0)))[0]
+        left = f"no weight above {most}" if most else "no weight at all"
+        why = f"; '{name}' has no leak, what is rounded adds up" if keeps and most else ""
+        substitutions.append(
+            f"'{d.name}' is left with {left} of the {high} that the chip holds, because '{largest.name}', with larger "
+            f"weights, shares its unit{why}; bring the weights of both closer together"
+        )
 
 
 def _note_biases(name: str, biases: tuple[Bias, ...], c: Coefficients, substitutions: list[str]) -> None:

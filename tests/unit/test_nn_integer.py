@@ -153,6 +153,17 @@ def test_chips_that_reset_to_zero_say_so(chip: str) -> None:
         compile_network(unfold(trained(depth=1)).network, chip, strict=True)
 
 
+@pytest.mark.parametrize(("levels", "depth", "paths"), [(1, 1, ["'input->n0'"]), (3, 3, ["'n0->n1'", "'n2->no'"])])
+def test_a_chip_that_rounds_the_weights_beside_the_clock_says_so(levels: int, depth: int, paths: list[str]) -> None:
+    """SpiNNaker 2 gives all synapses of a neuron one unit; beside the clock's hold, little is left of others."""
+    network = unfold(trained(levels, depth=depth)).network
+    with pytest.raises(PrecisionLoss) as found:
+        compile_network(network, "spinnaker2", strict=True)
+    for path in paths:
+        assert f"{path} is left with no weight" in str(found.value)
+    assert compile_network(network, "spinnaker2").substitutions
+
+
 @pytest.mark.parametrize("chip", ["akida1", "akida2"])
 def test_chips_without_memory_refuse(chip: str) -> None:
     with pytest.raises(UnsupportedNode, match="'n0' is a IF"):
