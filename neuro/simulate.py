@@ -15,6 +15,7 @@ RUNS: dict[str, str] = {
     "neuro.ir.Network": "neuro.engine.network_run:simulate",
     "neuro.engine.network_run.Plan": "neuro.engine.network_run:simulate",
     "neuro.engine.circuit.Circuit": "neuro.engine.simulation:simulate",
+    "neuro.plasticity.simulation.Plastic": "neuro.plasticity.simulation:simulate",
     "neuro.hardware.program.Program": "neuro.hardware.simulate:simulate",
 }
 
@@ -29,6 +30,7 @@ def simulate(model: Any, *inputs: Any, chip: str | None = None, **options: Any) 
     its `Plan`, for many calls     `neuro.engine.network_run.Plan.run`                       `Record`
     `neuro.ir.Network` with chip=  `neuro.hardware.simulate`, the network compiled before it `Trace`
     `neuro.engine.circuit.Circuit` `neuro.engine.simulation.Simulation.run`; threads          `Recording`
+    `neuro.plasticity` `Plastic`   `Plastic.run`, from where it stands                       `Learnt`
     `neuro.hardware` `Program`     `neuro.hardware.simulate`                                 `Trace`
     ============================== ========================================================= =================
 

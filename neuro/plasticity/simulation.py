@@ -213,4 +213,9 @@ class Plastic:
         return when.astype(np.int64), np.concatenate([np.zeros(0, np.int64), *lists])
 
 
-__all__ = ["Learnt", "Plastic", "Reward"]
+def simulate(plastic: Plastic, *lengths: int, **options: Any) -> Learnt:
+    """`Plastic.run`, as `neuro.simulate` calls it: what was learnt before stays."""
+    return plastic.run(*lengths, **options)
+
+
+__all__ = ["Learnt", "Plastic", "Reward", "simulate"]

@@ -158,3 +158,20 @@ def test_what_cannot_run_is_named():
     )
     with pytest.raises(NetworkError, match="integers of 'loihi2'"):
         Plastic(chip, {0: RULE})
+
+
+def test_it_goes_through_the_one_door() -> None:
+    """`neuro.simulate` takes it, and goes on from where it stands."""
+    from neuro.simulate import simulate as door
+
+    made = circuit(20 * GRID)
+    one, other = Plastic(made, {0: RULE}), Plastic(made, {0: RULE})
+    door(one, 40)
+    found = door(one, steps=60, every=60)
+    other.run(40)
+    wanted = other.run(60, every=60)
+    assert found.start == 40
+    assert np.array_equal(found.weights[0], wanted.weights[0])
+    assert not np.array_equal(found.weights[0][-1], np.full_like(found.weights[0][-1], 20 * GRID))
+    with pytest.raises(SimulationError, match="steps"):
+        door(one)
