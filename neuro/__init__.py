@@ -25,6 +25,12 @@ _HOME = {
     "deploy": "neuro.deployment",
     "evaluate": "neuro.train.evaluate",
     "fit": "neuro.train.loop",
+    "from_lavadl": "neuro.doors.lavadl",
+    "from_nir": "neuro.doors.nir_door",
+    "from_norse": "neuro.doors.norse",
+    "from_sinabs": "neuro.doors.sinabs",
+    "from_snntorch": "neuro.doors.snntorch",
+    "from_spikingjelly": "neuro.doors.spikingjelly",
     "load": "neuro.nir",
     "load_dataset": "neuro.datasets.source:load",
     "save": "neuro.nir",
@@ -41,6 +47,12 @@ __all__ = [
     "deploy",
     "evaluate",
     "fit",
+    "from_lavadl",
+    "from_nir",
+    "from_norse",
+    "from_sinabs",
+    "from_snntorch",
+    "from_spikingjelly",
     "load",
     "load_dataset",
     "save",
@@ -50,6 +62,12 @@ __all__ = [
 if TYPE_CHECKING:
     from neuro.datasets.source import load as load_dataset
     from neuro.deployment import deploy
+    from neuro.doors.lavadl import from_lavadl
+    from neuro.doors.nir_door import from_nir
+    from neuro.doors.norse import from_norse
+    from neuro.doors.sinabs import from_sinabs
+    from neuro.doors.snntorch import from_snntorch
+    from neuro.doors.spikingjelly import from_spikingjelly
     from neuro.errors import NeuroError
     from neuro.events import Events, EventSet
     from neuro.ir import Network, chain

@@ -34,8 +34,8 @@ serve(*sys.argv[end + 1:])
 """
 
 
-def read_tree(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Tree:
-    """The content of /node as nested dictionaries of arrays and strings.
+def read_tree(path: Path | str, *, max_bytes: int = MAX_BYTES, root: str = "node") -> Tree:
+    """The content of a group, /node where NIR keeps all, as nested dictionaries of arrays and strings.
 
     Raises:
         FormatError: no such file, not HDF5, truncated or damaged; no /node; a link, a data type, a
@@ -52,7 +52,7 @@ def read_tree(path: Path | str, *, max_bytes: int = MAX_BYTES) -> Tree:
         raise FormatError(f"{path}: cannot be read ({cause})") from cause
     if sealed is False:
         raise FormatError(f"{path}: not as it was written, its SHA-256 differs; write or copy it again")
-    return read_hdf5(path, max_bytes) if sealed else _read_guarded(path, max_bytes)
+    return read_hdf5(path, max_bytes, root) if sealed else _read_guarded(path, max_bytes, root)
 
 
 def _seal_holds(path: Path) -> bool | None:
@@ -78,13 +78,13 @@ def _seal(file: Any, size: int) -> bytes:
     return SEAL + digest.hexdigest().encode() + b"\n"
 
 
-def _read_guarded(path: Path, max_bytes: int) -> Tree:
+def _read_guarded(path: Path, max_bytes: int, root: str) -> Tree:
     """The tree of a file that nobody vouches for, by way of a process of its own."""
     from neuro.nir_worker import unpack
 
     patience = PATIENCE_S + path.stat().st_size / 1e7
     places = [place or os.getcwd() for place in sys.path]  # our own, so that it imports what we did
-    wanted = (str(path.absolute()), str(max_bytes), str(int(patience)))
+    wanted = (str(path.absolute()), str(max_bytes), str(int(patience)), root)
     command = [sys.executable, "-I", "-c", WORKER, *places, "", *wanted]
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=patience)  # noqa: S603  # no shell

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Tree = dict[str, Any]  # of a name: a Tree, a string, nested lists of strings, or an array of numbers
 
+KINDS = {"node": "NIR", "layer": "netx"}  # the group in which a kind of file keeps everything
 MAX_BYTES = 1 << 30  # of all arrays in a file
 MAX_OBJECTS = 1 << 17  # groups and datasets
 MAX_DEPTH = 16  # of groups
@@ -39,11 +40,11 @@ class _Budget:
     file_size: int
 
 
-def read_hdf5(path: Path, max_bytes: int) -> Tree:
-    """The content of /node as nested dictionaries of arrays and strings.
+def read_hdf5(path: Path, max_bytes: int, root: str = "node") -> Tree:
+    """The content of a group of the file, /node where NIR keeps all, as nested dictionaries of arrays and strings.
 
     Raises:
-        FormatError: not HDF5, truncated or damaged; no /node; a link, a data type, a
+        FormatError: not HDF5, truncated or damaged; no such group; a link, a data type, a
             filter or a size that a NIR file has no need of.
     """
     import h5py
@@ -51,10 +52,10 @@ def read_hdf5(path: Path, max_bytes: int) -> Tree:
     try:
         with h5py.File(path, "r") as file:
             budget = _Budget(path, max_bytes, MAX_OBJECTS, path.stat().st_size)
-            node = _child(file, "node", "/node", budget)
+            node = _child(file, root, f"/{root}", budget)
             if not isinstance(node, h5py.Group):
-                raise FormatError(f"{path}: /node is not a group, so this is not a NIR file")
-            return _group(node, "/node", 0, budget)
+                raise FormatError(f"{path}: /{root} is not a group, so this is not a {KINDS[root]} file")
+            return _group(node, f"/{root}", 0, budget)
     except NeuroError:
         raise
     except DAMAGE as cause:
@@ -66,7 +67,7 @@ def _child(group: h5py.Group, name: str, where: str, budget: _Budget) -> Any:
 
     link = group.get(name, getlink=True)
     if link is None:
-        raise FormatError(f"{budget.path}: {where} is missing, so this is not a NIR file")
+        raise FormatError(f"{budget.path}: {where} is missing, so this is not a {KINDS.get(name, 'NIR')} file")
     if not isinstance(link, h5py.HardLink):
         raise FormatError(f"{budget.path}: {where} is a {type(link).__name__}; links are not followed")
     budget.objects_left -= 1

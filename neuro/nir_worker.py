@@ -57,19 +57,19 @@ def _filled(value: Any, arrays: Any) -> Any:
     return content if kind else arrays[content]
 
 
-def answer(path: Path, max_bytes: int) -> bytes:
+def answer(path: Path, max_bytes: int, root: str = "node") -> bytes:
     """The packed tree of a file, or "error " and the message in JSON."""
     try:
-        return pack(read_hdf5(path, max_bytes))
+        return pack(read_hdf5(path, max_bytes, root))
     except FormatError as refusal:
         return b"error " + json.dumps(str(refusal)).encode()
 
 
-def serve(path: str, max_bytes: str, seconds: str) -> None:
+def serve(path: str, max_bytes: str, seconds: str, root: str = "node") -> None:
     """Write the answer to standard output, within limits that end this process if nobody is left to do it."""
     import resource  # POSIX only, as is everything that runs Lava
 
     resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 1))
     resource.setrlimit(resource.RLIMIT_AS, (OVERHEAD + 4 * int(max_bytes),) * 2)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    sys.stdout.buffer.write(answer(Path(path), int(max_bytes)))
+    sys.stdout.buffer.write(answer(Path(path), int(max_bytes), root))

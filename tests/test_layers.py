@@ -18,6 +18,7 @@ FORBIDDEN = {
     "neuro.learn": ("neuro.hardware", "neuro.datasets", "neuro.train", "neuro.cli"),
     "neuro.train": ("neuro.hardware", "neuro.cli"),
     "neuro.convert": ("neuro.hardware", "neuro.cli"),
+    "neuro.doors": ("neuro.hardware", "neuro.train", "neuro.cli", "snntorch", "norse", "spikingjelly", "sinabs"),
     "neuro.datasets": ("neuro.hardware", "neuro.nn", "neuro.train", "neuro.ir", "neuro.cli"),
     "neuro.engine": ("torch", "neuro.nn", "neuro.train", "neuro.datasets", "neuro.cli"),
     "neuro.plasticity": (
@@ -36,7 +37,7 @@ FORBIDDEN = {
 FOUNDATION = ("errors", "extend", "ir", "node", "stateless", "neuron", "shapes", "discretise", "events", "reference")
 # heavy packages load where they are used: never at import time of these layers
 LAZY = ("torch", "numba", "lava", "nir", "h5py", "tonic", "snntorch", "norse", "matplotlib", "scipy", "pooch")
-EAGER_TORCH = ("neuro.nn", "neuro.learn", "neuro.train", "neuro.convert")  # torch is what these are about
+EAGER_TORCH = ("neuro.nn", "neuro.learn", "neuro.train", "neuro.convert", "neuro.doors")  # they are about torch
 EAGER_NUMBA = ("neuro.jit", "neuro.hardware", "neuro.datasets", "neuro.engine", "neuro.plasticity", *EAGER_TORCH)
 
 
