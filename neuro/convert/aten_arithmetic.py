@@ -187,11 +187,13 @@ def div(g: Tracer, x: Given, other: Given) -> Value:
     return arithmetic.over(g, x, other)
 
 
-@row("masked_fill", "where")
-def masked(g: Tracer, x: Given, mask: Given = 0.0, value: Given = 0.0, **where: Any) -> Value:
-    if where:  # where(condition, x, other) fills x where the condition does not hold
-        mask, value = where["condition"], where["other"]
-        mask = ~mask.bool() if isinstance(mask, Tensor) else mask
+@row("where")
+def where(g: Tracer, condition: Given, x: Given, other: Given) -> Value:
+    return masked(g, x, ~condition.bool() if isinstance(condition, Tensor) else condition, other)
+
+
+@row("masked_fill")
+def masked(g: Tracer, x: Given, mask: Given, value: Given) -> Value:
     if not isinstance(mask, Tensor):
         raise Refused("a mask that depends on the input")
     keep = (~mask.bool()).to(torch.float64)

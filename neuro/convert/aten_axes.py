@@ -56,6 +56,11 @@ def view(g: Tracer, x: Value, size: Any = None, shape: Any = None) -> Value:
     return reshape(g, x, shape if size is None else size)
 
 
+@row("sym_size")
+def size_of(g: Tracer, x: Value, dim: int) -> int:
+    return x.shape[dim]
+
+
 @row("flatten")
 def flatten(g: Tracer, x: Value, start_dim: int = 0, end_dim: int = -1) -> Value:
     begin, end = x.axis(start_dim), x.axis(end_dim)
@@ -105,7 +110,7 @@ def expand_as(g: Tracer, x: Value, other: Value) -> Value:
 def repeat(g: Tracer, x: Value, repeats: Sequence[int]) -> Value:
     x = axes.expand(g, x, (*(1,) * (len(repeats) - len(x.shape)), *(-1,) * len(x.shape)))
     for axis, count in enumerate(repeats):
-        x = x if count == 1 else axes.take(g, x, axis, list(range(x.shape[axis])) * count)
+        x = x if count == 1 else axes.take(g, x, axis, axes.repeated(x.shape[axis], count))
     return x
 
 

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from neuro.convert import arithmetic, ops
 from neuro.convert.ops_shape import Take
-from neuro.convert.trace import Refused, Tracer, Value, affine, against
+from neuro.convert.trace import Refused, Tracer, Value, affine, against, permute, reshape
+
+ENTRIES = 1 << 20  # of one axis, where they are listed
 
 
 def concat(g: Tracer, values: Sequence[Value | Tensor], axis: int) -> Value:
@@ -55,6 +57,13 @@ def take(g: Tracer, v: Value, axis: int, index: Sequence[int]) -> Value:
     return g.put(Take(v.stored_axis(axis), tuple(range(size)[int(k)] for k in index)), v)
 
 
+def repeated(size: int, count: int) -> list[int]:
+    """0..size-1, count times over."""
+    if not 0 < size * count <= ENTRIES:
+        raise Refused(f"{size} entries {count} times over; {ENTRIES} are allowed")
+    return list(range(size)) * count
+
+
 def split(g: Tracer, v: Value, sizes: Sequence[int], axis: int) -> list[Value]:
     ends = [sum(sizes[: k + 1]) for k in range(len(sizes))]
     return [slice_of(g, v, axis, end - size, end) for size, end in zip(sizes, ends, strict=True)]
@@ -69,7 +78,7 @@ def expand(g: Tracer, v: Value, wanted: Sequence[int]) -> Value:
         if count not in (-1, v.shape[axis]):
             if v.shape[axis] != 1 or axis == v.batch:
                 raise Refused(f"{v.shape} cannot be repeated to {tuple(wanted)}")
-            v = take(g, v, axis, (0,) * count)
+            v = take(g, v, axis, repeated(1, count))
     return v
 
 
@@ -89,6 +98,30 @@ def mean(g: Tracer, v: Value, axes: Sequence[int] | int | None, keepdim: bool = 
 def total(g: Tracer, v: Value, axes: Sequence[int] | int | None, keepdim: bool = False) -> Value:
     count = math.prod(v.shape[a] for a in axes_of(v, axes))
     return affine(g, mean(g, v, axes, keepdim), arithmetic.tensor_of(float(count)))
+
+
+def einsum(g: Tracer, equation: str, a: arithmetic.Given, b: arithmetic.Given) -> Value:
+    """sum over the letters that the result has not, of a product of two; every axis has its letter."""
+    terms, result = equation.split("->")
+    one, two = terms.split(",")
+    if any(len(set(letters)) != len(letters) for letters in (one, two, result)) or not set(result) <= set(one + two):
+        raise Refused(f"{equation!r}: letters that repeat, or that only the result has")
+    alone = (set(one) ^ set(two)) - set(result)
+    if alone or not isinstance(a, Value) or not isinstance(b, Value):
+        raise Refused(f"{equation!r}: two operands that depend on the input, sums over letters of both alone")
+    both = [n for n in one if n in two and n in result]
+    summed = [n for n in one if n in two and n not in result]
+    left, right = [n for n in one if n not in two], [n for n in two if n not in one]
+    size = dict(zip(one + two, a.shape + b.shape, strict=True))
+
+    def grouped(v: Value, letters: str, first: list[str], last: list[str]) -> Value:
+        moved = permute(g, v, [letters.index(n) for n in (*both, *first, *last)])
+        sizes = [math.prod(size[n] for n in group) for group in (first, last)]
+        return reshape(g, moved, (*(size[n] for n in both), *sizes))
+
+    found = arithmetic.matmul(g, grouped(a, one, left, summed), grouped(b, two, summed, right))
+    listed = [*both, *left, *right]
+    return permute(g, reshape(g, found, [size[n] for n in listed]), [listed.index(n) for n in result])
 
 
 def squeeze(g: Tracer, v: Value, axes: Sequence[int]) -> Value:

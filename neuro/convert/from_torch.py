@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from neuro.convert import aten_arithmetic, aten_axes, aten_layers  # noqa: F401  # register their rows
 from neuro.convert.aten_table import ATEN, REMEDIES
+from neuro.convert.fuse import fused
 from neuro.convert.graph import Graph
 from neuro.convert.trace import MOST, Refused, Tracer, Value
 from neuro.errors import ConversionError, UnsupportedLayer
@@ -53,8 +54,8 @@ def from_torch(module: nn.Module, sample: Tensor | tuple[Tensor, ...], *, output
     for parameter in own.parameters():
         parameter.requires_grad_(False)
     traced = tuple(x.detach()[torch.arange(BATCH) % len(x)] for x in inputs)
-    graph = walk(_exported(own, traced), inputs, output)
-    _compare(own, graph, inputs, output)
+    graph = walk(functional(_exported(own, traced)), BATCH, output, inputs[0].dtype)
+    compare(own, graph, inputs, output, (min(len(inputs[0]), 8), 2))
     return graph
 
 
@@ -86,14 +87,13 @@ def _exported(module: nn.Module, inputs: tuple[Tensor, ...]) -> Any:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # about torch's own insides
         try:
-            found = torch.export.export(module, inputs, strict=False)
+            return torch.export.export(module, inputs, strict=False)
         except Exception as cause:  # whatever the module's own code, or torch's, raises
             first = (str(cause).strip() or type(cause).__name__).splitlines()[0]
             raise ConversionError(
                 f"{type(module).__name__} cannot be traced: {type(cause).__name__}: {first}. What a module does must "
                 "not depend on values (use torch.where), and it must take tensors [batch, ...] of any batch"
             ) from cause
-    return functional(found)
 
 
 def functional(program: Any) -> Any:
@@ -105,21 +105,20 @@ def functional(program: Any) -> Any:
         return program.run_decompositions(kept)
 
 
-def walk(program: Any, inputs: tuple[Tensor, ...], output: int | str | None) -> Graph:
-    """The graph of an exported program.
+def walk(program: Any, size: int, output: int | str | None, dtype: torch.dtype) -> Graph:
+    """The graph of an exported program. size: of its batch, or any where that is open.
 
     Raises:
         UnsupportedLayer: see `from_torch`.
     """
-    g = Tracer(BATCH)
+    g = Tracer(size)
     known = _known(program)
     names = _names(program.graph.nodes)
-    shapes = iter(inputs)
     bad: list[str] = []
     for node in program.graph.nodes:
         if node.op == "placeholder":
             if node.name not in known:
-                known[node.name] = g.input(node.name, next(shapes).shape)
+                known[node.name] = g.input(node.name, node.meta["val"].shape)
         elif node.op == "call_function":
             g.hint = names.get(node.name, node.name)
             try:
@@ -131,7 +130,7 @@ def walk(program: Any, inputs: tuple[Tensor, ...], output: int | str | None) -> 
             bad.append(f"'{node.name}' ({node.op}): not an operation")
     if bad:
         raise UnsupportedLayer("operations that have no place in a graph", dict.fromkeys(bad))
-    return _answer(g, program, known, output, inputs[0].dtype)
+    return _answer(g, program, known, output, dtype)
 
 
 class Unknown:
@@ -145,12 +144,14 @@ def _call(g: Tracer, node: Any, known: Mapping[str, Any]) -> Any:
         return args[0] if isinstance(args[0], Unknown) else args[0][args[1]]
     schema = getattr(node.target, "_schema", None)
     if schema is None:
+        if getattr(node.target, "__module__", "") in ("_operator", "math") and not any(map(_traced, flat)):
+            return node.target(*args, **named)  # arithmetic of sizes
         raise Refused("not an operation of torch")
     name = schema.name.removeprefix("aten::")
     random = torch.Tag.nondeterministic_seeded in node.target.tags  # and those that are so in training only
     if random and not name.endswith("dropout") and name != "scaled_dot_product_attention":
         raise Refused(REMEDIES["bernoulli"])
-    if not any(isinstance(v, (Value, Unknown)) for v in flat):
+    if not any(map(_traced, flat)):
         with torch.no_grad():
             return node.target(*args, **named)
     if name not in ATEN:
@@ -158,6 +159,10 @@ def _call(g: Tracer, node: Any, known: Mapping[str, Any]) -> Any:
     if any(isinstance(v, Unknown) for v in flat):
         return Unknown()
     return ATEN[name](g, **_bound(schema, args, named, ATEN[name]))
+
+
+def _traced(value: Any) -> bool:
+    return isinstance(value, (Value, Unknown))
 
 
 def _bound(schema: Any, args: Any, named: Mapping[str, Any], row: Any) -> dict[str, Any]:
@@ -250,7 +255,7 @@ def _answer(g: Tracer, program: Any, known: Mapping[str, Any], output: int | str
         raise ConversionError(f"the answer does not depend on the input, it is {type(answer).__name__}")
     if not answer.plain:
         raise ConversionError(f"the answer {answer.shape} must have the batch as its first axis, alone")
-    return g.graph(answer, {"from": "torch"}).to(dtype)
+    return fused(g.graph(answer, {"from": "torch"}).to(dtype))
 
 
 def pick(answers: Any, output: int | str | None) -> Any:
@@ -273,13 +278,15 @@ def pick(answers: Any, output: int | str | None) -> Any:
     return options[output]
 
 
-def _compare(module: nn.Module, graph: Graph, inputs: tuple[Tensor, ...], output: int | str | None) -> None:
-    """The graph against the module, on two sizes of batch.
+def compare(
+    module: Any, graph: Graph, inputs: tuple[Tensor, ...], output: int | str | None, counts: Iterable[int]
+) -> None:
+    """The graph against the module, on some sizes of batch.
 
     Raises:
         ConversionError: they differ by more than rounding.
     """
-    for count in dict.fromkeys((min(len(inputs[0]), 8), 2)):
+    for count in dict.fromkeys(counts):
         some = tuple(x.detach()[torch.arange(count) % len(x)] for x in inputs)
         with torch.no_grad():
             try:
@@ -293,5 +300,5 @@ def _compare(module: nn.Module, graph: Graph, inputs: tuple[Tensor, ...], output
             apart = "another shape" if wanted.shape != got.shape else f"{(got - wanted).abs().max():.3g}"
             raise ConversionError(
                 f"the graph differs from the module on a batch of {count} ({apart}). Does its answer depend on the "
-                f"size of the batch (traced with {BATCH}), on random numbers, or on what it was asked before?"
+                f"size of the batch, on random numbers, or on what it was asked before?"
             )
