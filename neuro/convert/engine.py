@@ -30,7 +30,8 @@ CODES = ("sum", "rate")
 class Dynamics(Protocol):
     """What neurons do: a frozen dataclass of its options. code: see the module."""
 
-    code: str
+    @property
+    def code(self) -> str: ...
 
     def begin(self, neurons: Quantise, z: Tensor) -> Any:
         """State before the first step, for inputs like z [batch, ...]."""

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-import neuro.convert.ops_shape  # noqa: F401  # registers its operations
+import neuro.convert.fs
+import neuro.convert.ops_shape  # noqa: F401  # register their operations
 from neuro.convert.graph import Graph
 from neuro.convert.ops import OPS, Op
 from neuro.errors import FormatError, NeuroError
