@@ -62,11 +62,14 @@ def hdf5(path: Path) -> Recording:
         raise BadEventFile(f"{path} is no HDF5 file, or damaged: {cause}. {AGAIN}") from cause
 
     def pieces() -> Iterator[Piece]:
-        with h5py.File(path, "r") as file:
-            columns_of = {key: file[where] for key, where in keys.items()}
-            for begin in range(0, len(columns_of["t"]), PIECE):
-                part = {key: d[begin : begin + PIECE] for key, d in columns_of.items()}
-                yield columns(_micro(part["t"], seconds, path), part["x"], part["y"], part["p"])
+        try:
+            with h5py.File(path, "r") as file:
+                columns_of = {key: file[where] for key, where in keys.items()}
+                for begin in range(0, len(columns_of["t"]), PIECE):
+                    part = {key: d[begin : begin + PIECE] for key, d in columns_of.items()}
+                    yield columns(_micro(part["t"], seconds, path), part["x"], part["y"], part["p"])
+        except (OSError, RuntimeError, KeyError) as cause:
+            raise BadEventFile(f"{path} (hdf5) is damaged: {cause}. {AGAIN}") from cause
 
     return Recording(path, "hdf5", sensor, "s" if seconds else "us", "1: positive", pieces)
 
