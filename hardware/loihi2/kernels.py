@@ -46,6 +46,7 @@ from neuro.hardware.loihi2.packed import (
     TILED,
     WIDE,
     Packed,
+    aligned,
     names_of,
     pack,
     plastic_of,
@@ -74,6 +75,7 @@ from neuro.hardware.loihi2.record import (
     settle,
     write,
 )
+from neuro.hardware.loihi2.stream import room
 from neuro.hardware.loihi2.tiles import run_layer
 from neuro.hardware.program import Program
 from neuro.hardware.threads import available as _threads
@@ -179,7 +181,7 @@ def work_of(net: Packed, steps: int, capacity: int) -> Work:
         a, b, c, d = (np.zeros(neurons, np.int32) for _ in range(4))
         others = Others(payload, a, b, c, d, wide, learned_of(net.rules))
     a, b, c, d = (np.zeros(neurons, np.int32) for _ in range(4))
-    lanes, short = np.zeros(7 * TILE, np.int32), np.zeros(TILE, np.int16)
+    lanes, short = aligned(np.zeros(7 * TILE, np.int32)), aligned(np.zeros(TILE, np.int16))
     fired = np.zeros(capacity + AHEAD, np.int32)
     return Work(span, fired, a, b, c, d, flags.view(np.uint8), flags, lanes, short, rows.view(np.uint8), rows, others)
 
@@ -266,8 +268,8 @@ def run(
         others = Messages(column, learned, draws, np.zeros(shape, np.int32))
     out = Out(
         columns=columns,
-        spikes=np.empty((batch, steps, neurons) if record_spikes else (0, 0, 0), np.uint8),
-        entered=np.empty((batch, steps, inputs) if record_spikes and not net.graded[0] else (0, 0, 0), np.uint8),
+        spikes=room((batch, steps, neurons) if record_spikes else (0, 0, 0)),
+        entered=room((batch, steps, inputs) if record_spikes and not net.graded[0] else (0, 0, 0)),
         probes=np.zeros((steps, batch, width), np.int32),
         scores=np.zeros((batch, program.populations[program.output].size), np.int64),
         booked=np.zeros((4, batch, steps, program.placement.cores), np.int64),

@@ -208,16 +208,25 @@ def _tiled(net: Packed) -> Packed:
         for k, w in zip(into, parts, strict=True):
             matrix = w.reshape(-1, n).astype(np.int64)
             most += np.maximum(np.maximum(matrix, 0).sum(axis=0), -np.minimum(matrix, 0).sum(axis=0))
-            whole = np.zeros((len(matrix), TILE * -(-n // TILE)), np.int16)
-            whole[:, :n] = matrix
+            whole = np.zeros((len(matrix) + 1, TILE * -(-n // TILE)), np.int16)  # its last row is nothing
+            whole[:-1, :n] = matrix
             arcs[TILES, k], arcs[MOST, k] = at, max(1, int(np.abs(matrix).max(initial=0)))
             at += whole.size
-            tiles.append(whole.reshape(len(matrix), -1, TILE).transpose(1, 0, 2).ravel())
+            tiles.append(whole.reshape(len(matrix) + 1, -1, TILE).transpose(1, 0, 2).ravel())
         keep_u = net.registers[KEEP_U, table[FIRST, p] : table[FIRST, p + 1]]
         table[TILED, p] = 1
         table[BRIEF, p] = not keep_u.any() and 64 * int(most.max(initial=0)) < 1 << 23
         table[SILENT, p] = table[ALIKE, p] and not (arcs[SOURCE] == p).any()
-    return net._replace(populations=table, arcs=arcs, weight=np.concatenate(kept), tiles=np.concatenate(tiles))
+    return net._replace(populations=table, arcs=arcs, weight=np.concatenate(kept), tiles=aligned(np.concatenate(tiles)))
+
+
+def aligned(array: NDArray[Any]) -> NDArray[Any]:
+    """A copy of a flat array that begins with a cache line: a row of a tile is then two of them, not three."""
+    room = np.empty(array.nbytes + 63, np.uint8)
+    at = -room.ctypes.data % 64
+    found: NDArray[Any] = room[at : at + array.nbytes].view(array.dtype)
+    found[:] = array
+    return found
 
 
 def plastic_of(program: Program) -> list[Projection]:

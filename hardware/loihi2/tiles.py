@@ -48,9 +48,12 @@ from neuro.hardware.loihi2.record import (
     Work,
     collect,
     score,
+    sends,
     settle,
     write,
 )
+from neuro.hardware.loihi2.stream import BLOCK as LINE
+from neuro.hardware.loihi2.stream import send
 from neuro.jit import disjoint, kernel, ones, piece, set_bytes, wide
 
 I16 = np.int16
@@ -58,6 +61,7 @@ I32 = np.int32
 I64: Any = np.int64  # what it makes is an int to mypy
 U = np.uintp  # an index that cannot be negative: the compiler drops Python's wrap-around and vectorises
 HOLDS = 32767  # int16
+GROUP = 8  # rows that `add_groups` takes at a time
 # where each variable and register of a tile stands in `lanes`; what arrives stands first
 IN_U, IN_V, KEEP_U_AT, KEEP_V_AT, BIAS_AT, THRESHOLD_AT, LANES = (U(k * TILE) for k in range(1, 8))
 
@@ -77,6 +81,30 @@ def add_rows(sums: Int16, tiles: Int16, base: int, events: Int32, begin: int, en
         for k in range(TILE):
             j = U(k)
             sums[j] = I16(sums[j] + tiles[row + j])
+
+
+@piece
+def add_groups(sums: Int16, tiles: Int16, base: int, events: Int32, begin: int, end: int, nothing: int) -> None:
+    """`add_rows`, eight at a time; behind the last event come rows ``nothing``, of zeros: a loop over single
+    rows ends where no processor expects it, which costs more than to add nothing a few times. events: may be read up to
+    7 places behind end."""
+    of, six, last, none = U(base), U(6), U(end), U(nothing)
+    e = U(begin)
+    while e < last:
+        r0 = of + (U(events[e]) << six)
+        r1 = of + ((U(events[e + U(1)]) if e + U(1) < last else none) << six)
+        r2 = of + ((U(events[e + U(2)]) if e + U(2) < last else none) << six)
+        r3 = of + ((U(events[e + U(3)]) if e + U(3) < last else none) << six)
+        r4 = of + ((U(events[e + U(4)]) if e + U(4) < last else none) << six)
+        r5 = of + ((U(events[e + U(5)]) if e + U(5) < last else none) << six)
+        r6 = of + ((U(events[e + U(6)]) if e + U(6) < last else none) << six)
+        r7 = of + ((U(events[e + U(7)]) if e + U(7) < last else none) << six)
+        for k in range(TILE):
+            j = U(k)
+            low = I16(I16(tiles[r0 + j] + tiles[r1 + j]) + I16(tiles[r2 + j] + tiles[r3 + j]))
+            high = I16(I16(tiles[r4 + j] + tiles[r5 + j]) + I16(tiles[r6 + j] + tiles[r7 + j]))
+            sums[j] = I16(sums[j] + I16(low + high))
+        e += U(GROUP)
 
 
 @piece
@@ -120,6 +148,58 @@ def fire_brief(lanes: Int32, sums: Int16, raster: Bytes, at: int) -> None:
         sums[j] = I16(0)
 
 
+@piece
+def fire_sums(lanes: Int32, sums: Int16, raster: Bytes, at: int) -> None:
+    """`fire_brief` of what has arrived in 16 bits alone; the sums stay."""
+    for k in range(TILE):
+        j = U(k)
+        drift = I32(decay(lanes[IN_V + j], lanes[KEEP_V_AT + j]) + I32(I32(sums[j]) << 6))
+        membrane = saturate(I32(drift + lanes[BIAS_AT + j]), -LIMIT, LIMIT)
+        spike = membrane > lanes[THRESHOLD_AT + j]
+        lanes[IN_V + j] = I32(0) if spike else membrane
+        raster[U(at) + j] = spike
+
+
+@disjoint
+def run_simple(
+    lanes: Int32,
+    sums: Int16,
+    tiles: Int16,
+    base: int,
+    nothing: int,
+    span: Int64,
+    lag: int,
+    most: int,
+    events: Int32,
+    raster: Bytes,
+    here: int,
+    pitch: int,
+    brief: bool,
+) -> None:
+    """All steps of a tile that one projection leads to and of which nothing is asked but its spikes. span: of its
+    source; nothing: the row of zeros. The rest as in `run_tile`, which takes a third longer (measured)."""
+    wide()
+    for t in range(span.shape[0]):
+        for k in range(TILE):
+            sums[U(k)] = I16(0)
+        begin, end = I64(0), I64(0)
+        if t >= lag:
+            begin, end = span[U(t - lag), BEGIN], span[U(t - lag), END]
+        many = (end - begin) * most <= HOLDS
+        while not many and begin < end:
+            until = min(end, begin + HOLDS // most)
+            add_groups(sums, tiles, base, events, begin, until, nothing)
+            flush(lanes, sums)
+            begin = until
+        add_groups(sums, tiles, base, events, begin, end, nothing)
+        if not brief:
+            fire(lanes, sums, raster, t * pitch + here)
+        elif many:
+            fire_sums(lanes, sums, raster, t * pitch + here)
+        else:
+            fire_brief(lanes, sums, raster, t * pitch + here)
+
+
 @disjoint
 def run_tile(
     lanes: Int32,
@@ -157,7 +237,7 @@ def run_tile(
             source, then, most = U(arcs[SOURCE, arc]), t - arcs[LAG, arc], arcs[MOST, arc]
             if then < 0:
                 continue
-            base = arcs[TILES, arc] + here * (populations[FIRST, source + U(1)] - populations[FIRST, source])
+            base = arcs[TILES, arc] + here * (populations[FIRST, source + U(1)] - populations[FIRST, source] + 1)
             begin, end = span[source, U(then), BEGIN], span[source, U(then), END]
             while begin < end:
                 until = end
@@ -199,6 +279,12 @@ def load(registers: Int32, lanes: Int32, begin: int, end: int) -> None:
 @disjoint
 def copy_rows(raster: Bytes, pitch: int, spikes: Bytes, b: int, first: int, many: int) -> None:
     """The raster of a population as recorded spikes, from neuron ``first`` on."""
+    if sends(spikes, U(first) | U(many)):
+        begin = U(b) * U(spikes.shape[1]) * U(spikes.shape[2]) + U(first)
+        for t in range(U(spikes.shape[1])):
+            for k in range(0, U(many), LINE):
+                send(spikes, begin + U(t) * U(spikes.shape[2]) + U(k), raster, U(t) * U(pitch) + U(k))
+        return
     for t in range(spikes.shape[1]):
         for k in range(U(many)):
             spikes[b, t, U(first) + U(k)] = raster[U(t) * U(pitch) + U(k)]
@@ -228,14 +314,25 @@ def run_layer(net: Packed, work: Work, out: Out, p: int, b: int, used: int, dept
     blocks = populations[BLOCK, p + 1] - populations[BLOCK, p]
     pitch, is_output, silent = TILE * blocks, p == net.output, populations[SILENT, p] == 1
     readout = net.readout if is_output else COUNT
+    arc, columns = populations[ARC, p], out.columns
+    source = net.arcs[SOURCE, arc] if populations[ARC, p + 1] > arc else p
+    probed = columns[A_ROW, p] >= 0 or columns[U_ROW, p] >= 0 or columns[V_ROW, p] >= 0
+    simple = populations[ARC, p + 1] == arc + 1 and not probed and readout == COUNT
+    sources = populations[FIRST, source + 1] - populations[FIRST, source]
     for tile in range(blocks):
         here = TILE * tile
         many = min(TILE, hi - lo - here)
         load(net.registers, lanes, lo + here, lo + here + many)
-        run_tile(
-            *(lanes, work.sums, net.tiles, here, many, populations, net.arcs, net.neurons, p, span, work.events),
-            *(raster, pitch, out.probes, out.columns, readout, depth, out.scores, b),
-        )
+        if simple:
+            base = net.arcs[TILES, arc] + here * (sources + 1)
+            lag, most, brief = net.arcs[LAG, arc], net.arcs[MOST, arc], populations[BRIEF, p] == 1
+            fixed = sources, span[source], lag, most, work.events, raster, here, pitch, brief
+            run_simple(lanes, work.sums, net.tiles, base, *fixed)
+        else:
+            run_tile(
+                *(lanes, work.sums, net.tiles, here, many, populations, net.arcs, net.neurons, p, span, work.events),
+                *(raster, pitch, out.probes, columns, readout, depth, out.scores, b),
+            )
         if silent and is_output and readout == COUNT:
             count(lanes, raster, here, pitch, depth, steps, out.scores, b, many)
     if out.spikes.size > 0:
