@@ -22,6 +22,7 @@ _HOME = {
     "Network": "neuro.ir",
     "NeuroError": "neuro.errors",
     "chain": "neuro.ir",
+    "convert_model": "neuro.conversion",
     "deploy": "neuro.deployment",
     "evaluate": "neuro.train.evaluate",
     "fit": "neuro.train.loop",
@@ -44,6 +45,7 @@ __all__ = [
     "NeuroError",
     "__version__",
     "chain",
+    "convert_model",
     "deploy",
     "evaluate",
     "fit",
@@ -60,6 +62,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from neuro.conversion import convert_model
     from neuro.datasets.source import load as load_dataset
     from neuro.deployment import deploy
     from neuro.doors.lavadl import from_lavadl

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,8 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neuro import ir
+from neuro.convert import clocked, valued
 from neuro.convert import thermometer as thermo
-from neuro.convert import valued
 from neuro.convert.graph import Graph
 from neuro.convert.lower import Lowered, Options, entrance, refuse
 from neuro.convert.ops import Constant, Function, MaxPool, Op, Quantise
@@ -51,7 +52,7 @@ def thermometer(graph: Graph, options: Options) -> Lowered:
     )
     claim += answer.note
     network = ir.Network(loom.nodes, tuple(loom.edges), options.dt)
-    encode = _encoder(graph, front, first.code, options.binary_input)
+    encode = _encoder(graph, front, options.binary_input)
     return Lowered(network, options.form, 1, graph, exact, claim, front, codes, nodes, encode, answer.decode, bits)
 
 
@@ -71,7 +72,7 @@ def levels(graph: Graph, options: Options) -> Lowered:
     refuse(options.form, bad)
     claim = "equal to the quantised graph; on a chip where its scales, thresholds and biases have their own grid too"
     network = ir.Network(loom.nodes, tuple(loom.edges), options.dt)
-    encode = valued.numbers_in(quantiser)
+    encode = valued.numbers_in(quantiser, _before(graph, front))
     return Lowered(network, options.form, 1, graph, answer.exact, claim + answer.note, front, codes, nodes, encode,
                    answer.decode)  # fmt: skip
 
@@ -101,7 +102,7 @@ def graded(graph: Graph, options: Options) -> Lowered:
     refuse(options.form, bad)
     claim = "equal to the graph in every value where the chip holds whole weights and sums" + answer.note
     network = ir.Network(loom.nodes, tuple(loom.edges), options.dt)
-    encode = valued.numbers_in(quantiser)
+    encode = valued.numbers_in(quantiser, _before(graph, front))
     return Lowered(network, options.form, 1, graph, answer.exact, claim, front, codes, nodes, encode, answer.decode)
 
 
@@ -123,9 +124,39 @@ def rate(graph: Graph, options: Options) -> Lowered:
     refuse(options.form, bad)
     claim = f"spikes of {steps} steps: close to the quantised graph, equal by chance; the certificate says how far"
     network = ir.Network(loom.nodes, tuple(loom.edges), options.dt)
-    numbers, trains = valued.numbers_in(quantiser), valued.trains_in(quantiser, steps)
+    numbers, trains = (
+        valued.numbers_in(quantiser, _before(graph, front)),
+        valued.trains_in(quantiser, steps, _before(graph, front)),
+    )
     encode = trains if options.binary_input else lambda x: np.repeat(numbers(x), steps, 0)
     return Lowered(network, options.form, steps, graph, False, claim, front, codes, nodes, encode, answer.decode)
+
+
+def unfold(graph: Graph, options: Options) -> Lowered:
+    """See `neuro.convert.clocked`."""
+    graph, shapes, loom, front, bad = _begun(graph, options, _is_neuron, (Quantise,))
+    first = _levels_in(graph, shapes, loom, front, options.binary_input)
+    codes, nodes = {front: first.code}, {front: INPUT}
+    steps, exact = clocked.lower(graph, shapes, loom, codes, nodes, bad)
+    refuse(options.form, bad)
+    answer = _answer(graph, shapes, loom, codes, nodes, replace(options, bias="decode"), bad)
+    refuse(options.form, bad)
+    claim = (
+        "equal to the quantised graph in every value"
+        if exact and answer.exact
+        else "equal to the quantised graph but where a sum meets a threshold to the last bits: steps are no whole sums"
+    )
+    network = ir.Network(loom.nodes, tuple(loom.edges), options.dt)
+    once = _encoder(graph, front, options.binary_input)
+
+    def encode(x: Tensor) -> NDArray[np.uint8]:
+        here = once(x)
+        return np.concatenate([here, np.zeros((steps - 1, *here.shape[1:]), np.uint8)])
+
+    exact = exact and answer.exact
+    return Lowered(
+        network, options.form, steps, graph, exact, claim + answer.note, front, codes, nodes, encode, answer.decode
+    )
 
 
 def _begun(
@@ -163,14 +194,29 @@ def _levels_in(graph: Graph, shapes: Mapping[str, Shape], loom: Loom, front: str
     return Stack(code, INPUT, np.tile(np.arange(copies), channels), held, quantiser.low)
 
 
-def _encoder(graph: Graph, front: str, code: Code, binary: bool) -> Callable[[Tensor], NDArray[np.uint8]]:
+def _before(graph: Graph, front: str) -> Callable[[Tensor], Tensor]:
+    """What the host hands to the entrance, from samples."""
+
+    def value(x: Tensor) -> Tensor:
+        found = {graph.inputs[0]: x}
+
+        def visit(name: str) -> Tensor:
+            if name not in found:
+                found[name] = graph.ops[name].value(*(visit(s) for s in graph.takes[name]))
+            return found[name]
+
+        return visit(graph.takes[front][0])
+
+    return value
+
+
+def _encoder(graph: Graph, front: str, binary: bool) -> Callable[[Tensor], NDArray[np.uint8]]:
     quantiser = graph.ops[front]
     assert isinstance(quantiser, Quantise)
-    if not binary and quantiser.high - quantiser.low > ir.MAX_HIGH:
-        raise ValueError("checked by ir.Input")
+    before = _before(graph, front)
 
     def encode(x: Tensor) -> NDArray[np.uint8]:
-        levels = (quantiser.levels(x) - quantiser.low).numpy().astype(np.int64)
+        levels = (quantiser.levels(before(x)) - quantiser.low).numpy().astype(np.int64)
         if not binary:
             return levels.astype(np.uint8)[None]
         count = quantiser.high - quantiser.low
@@ -275,7 +321,7 @@ def _host(graph: Graph, source: str, value: Tensor) -> Tensor:
 
 
 FORMS: Mapping[str, Callable[[Graph, Options], Lowered]] = types.MappingProxyType(
-    {"thermometer": thermometer, "levels": levels, "graded": graded, "rate": rate}
+    {"thermometer": thermometer, "levels": levels, "graded": graded, "unfold": unfold, "rate": rate}
 )
 
 __all__ = ["FORMS"]

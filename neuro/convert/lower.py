@@ -168,26 +168,27 @@ class Options:
 
 
 def _given(graph: Graph, levels: int | None, high: float) -> Graph:
-    name = graph.inputs[0]
-    users = [n for n in graph.order if name in graph.takes[n]]
-    if users and all(isinstance(graph.ops[n], Quantise) for n in users) and levels is None:
-        return graph
     if levels is None:
-        raise ConversionError(HOST)
+        entrance(graph)
+        return graph
+    name = graph.inputs[0]
     step = torch.tensor(high / levels, dtype=torch.float64)
     return graph.insert(name, f"{name}.events", Quantise(step, 0, levels))
 
 
 def entrance(graph: Graph) -> str:
-    """The `Quantise` behind the input.
+    """The `Quantise` that turns the input into events; what stands in front of it (a factor, a shift) is the host's.
 
     Raises:
-        ConversionError: there is not exactly one.
+        ConversionError: there is none that everything of the input goes through.
     """
-    users = [n for n in graph.order if graph.inputs[0] in graph.takes[n]]
-    if len(users) != 1 or not isinstance(graph.ops[users[0]], Quantise):
-        raise ConversionError(HOST, [f"'{graph.inputs[0]}' goes to {users}"])
-    return users[0]
+    name = graph.inputs[0]
+    while not isinstance(graph.ops[name], Quantise):
+        users = [n for n in graph.order if name in graph.takes[n]]
+        if len(users) != 1 or graph.takes[users[0]] != (name,) or hasattr(graph.ops[users[0]], "weight"):
+            raise ConversionError(HOST, [f"'{name}' goes to {users}"])
+        name = users[0]
+    return name
 
 
 def refuse(form: str, bad: list[str]) -> None:

@@ -159,7 +159,7 @@ def _stack(
         fronts.append(loom.weave(name, below.node, w, below.by_level() if by_level else below.code, rows))
     node: ir.Neuron = ir.IF(threshold) if neuron == "IF" else ir.LIF(np.array(FOREVER * dt), threshold)
     made = loom.add(name, node, *fronts)
-    held = least <= 0
+    held = (least <= 0).astype(np.int64)
     base = step * (low + torch.as_tensor(held.sum(1), dtype=torch.float64))
     code = Code((channels, *space), channel, sign, base, step)
     whole, largest = all(w.exact for w in lines), max((w.largest for w in lines), default=0)

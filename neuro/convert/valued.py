@@ -100,7 +100,8 @@ def rate(
 ) -> None:
     """`ir.IF`, reset by subtraction: a spike is worth theta = high step, the bias comes in every step.
 
-    A neuron starts at 0 instead of theta / 2; theta / (2 steps) in every step adds up to it by the end.
+    A neuron starts at 0 instead of theta / 2; theta / (2 steps) in every step adds up to it by the end. For many steps
+    rates tend to the values that are cut at the largest level, but have none between.
     """
     for name in graph.order:
         operation = graph.ops[name]
@@ -130,20 +131,22 @@ def _woven(
     ]
 
 
-def numbers_in(quantiser: Quantise) -> Callable[[Tensor], NDArray[np.uint8]]:
-    """Encoder of one step that sends level - low."""
+def numbers_in(quantiser: Quantise, before: Callable[[Tensor], Tensor]) -> Callable[[Tensor], NDArray[np.uint8]]:
+    """Encoder of one step that sends level - low. before: what the host hands to it, from samples."""
 
     def encode(x: Tensor) -> NDArray[np.uint8]:
-        return (quantiser.levels(x) - quantiser.low).numpy().astype(np.uint8)[None]
+        return (quantiser.levels(before(x)) - quantiser.low).numpy().astype(np.uint8)[None]
 
     return encode
 
 
-def trains_in(quantiser: Quantise, steps: int) -> Callable[[Tensor], NDArray[np.uint8]]:
+def trains_in(
+    quantiser: Quantise, steps: int, before: Callable[[Tensor], Tensor]
+) -> Callable[[Tensor], NDArray[np.uint8]]:
     """Encoder of regular spike trains: level n of K fires in step t where floor((t + 1) n / K) > floor(t n / K)."""
 
     def encode(x: Tensor) -> NDArray[np.uint8]:
-        n = (quantiser.levels(x) - quantiser.low).numpy().astype(np.int64)
+        n = (quantiser.levels(before(x)) - quantiser.low).numpy().astype(np.int64)
         top = quantiser.high - quantiser.low
         return np.stack([((t + 1) * n // top > t * n // top).astype(np.uint8) for t in range(steps)])
 

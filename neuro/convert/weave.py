@@ -88,14 +88,20 @@ def _node(part: Part, weight: Array, bias: Array | None) -> Node:
         return ir.Flatten()
     if part.kind == "sum_pool":
         assert isinstance(part.op, AvgPool)
-        return ir.SumPool2d(part.op.kernel_size, part.op.stride, part.op.padding)
+        return ir.SumPool2d(_pair(part.op.kernel_size), _pair(part.op.stride), _pair(part.op.padding))
     if part.kind == "linear":
         return ir.Linear(weight) if bias is None else ir.Affine(weight, bias=bias)
     assert isinstance(part.op, Conv)
     given, groups = np.zeros(len(weight)) if bias is None else bias, 1
     if _diagonal(weight):
         groups, weight = len(weight), weight[np.arange(len(weight)), np.arange(len(weight))][:, None]
-    return ir.Conv2d(weight, part.op.stride, part.op.padding, part.op.dilation, groups, given)
+    geometry = _pair(part.op.stride), _pair(part.op.padding), _pair(part.op.dilation)
+    return ir.Conv2d(weight, *geometry, groups, given)
+
+
+def _pair(sizes: tuple[int, ...]) -> tuple[int, int]:
+    high, wide = sizes
+    return high, wide
 
 
 def _diagonal(weight: Array) -> bool:

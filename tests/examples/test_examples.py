@@ -74,3 +74,11 @@ def test_plasticity() -> None:
     assert found["spinnaker1"] < 0.001 < found["loihi2"] < 0.05
     assert found["group"] > 0.9
     assert found["alone"] < 0.15
+
+
+def test_convert_cnn() -> None:
+    found = module("10_convert_cnn").main(epochs=1, test=60)
+    assert found["original"] > 0.8
+    assert found["loihi2"] > 0.8
+    assert found["different"] == 0
+    assert 0 < found["equal_from"] <= 8

@@ -215,10 +215,47 @@ def test_graded_equals_rectifiers_without_levels() -> None:
 def test_rate_comes_closer_with_time() -> None:
     x = images()
     graph = quantise(rectifiers(), x, levels=4, weight_bits=8, input_levels=4)
-    wanted = graph.run(x).numpy()
+    fine = {n: Quantise(graph.ops[n].step / 256, 0, 1024) for n in graph.neurons if n != "x.events"}  # type: ignore[attr-defined]
+    wanted = graph.replace(fine).run(x).numpy()  # what rates tend to: cut at the top, but without levels
     off = [np.abs(run(to_network(graph, "rate", steps=t), x)[0] - wanted).mean() for t in (4, 256)]
     assert off[1] < 0.3 * off[0]
     assert not to_network(graph, "rate").exact
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_unfolded_spikes_are_the_levels(binary: bool) -> None:
+    x = images(20, 2, 6)
+    graph = quantise(residual(), x, levels=3, weight_bits=3, input_levels=2)
+    one = torch.tensor(0.25, dtype=torch.float64)
+    graph = graph.replace({n: Quantise(one, 0, 3) for n in graph.neurons if n != "x.events"})
+    graph = graph.replace({n: _rounded(graph.ops[n], 0.125) for n in ("c0", "c1")})
+    net = to_network(graph, "unfold", binary_input=binary)
+    assert net.steps == 3 * 3
+    found, record = run(net, x)
+    assert np.abs(found - graph.run(x).numpy()).max() < 1e-12
+    values = net.graph.values(x)
+    for name in set(net.codes) - {net.source}:
+        counts = record.spikes[net.node[name]].sum(0).reshape(len(x), -1)
+        assert np.abs(net.values(name, counts) - values[name].numpy()).max() < 1e-12, name
+
+
+def test_unfolded_vectors() -> None:
+    graph = chain(
+        ("x", Input((6,))),
+        ("a", Linear(normal(8, 6), normal(8))),
+        ("r", Function("relu")),
+        ("b", Linear(normal(5, 8), normal(5))),
+        ("s", Function("relu")),
+        ("c", Linear(normal(3, 5), normal(3))),
+    )
+    x = torch.rand(30, 6, generator=RNG, dtype=torch.float64)
+    graph = quantise(graph, x, levels=4, weight_bits=4, input_levels=4)
+    net = to_network(graph, "unfold")
+    assert np.abs(run(net, x)[0] - graph.run(x).numpy()).max() < 1e-12
+    with pytest.raises(ConversionError, match="one number of levels"):
+        to_network(graph.replace({"s": Quantise(torch.ones((), dtype=torch.float64), 0, 5)}), "unfold")
+    with pytest.raises(ConversionError, match=r"'p1' \(MaxPool\) has no counterpart in form 'unfold'"):
+        to_network(quantise(cnn(), images(), levels=2, input_levels=2), "unfold")
 
 
 def test_real_weights_are_said_not_to_be_exact() -> None:
