@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from importlib.metadata import version as _version
 from pathlib import Path
@@ -24,6 +25,8 @@ napoleon_google_docstring = True
 suppress_warnings = ["autodoc.mocked_object", "ref.python"]
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+import generated  # noqa: E402
 
 
 def _range(q: Quantity) -> str:
@@ -101,6 +104,7 @@ def _generate() -> None:
         missing = "\n".join(f"- {line}" for line in read_chip(path).not_modelled)
         (folder / "parts" / f"not_modelled_{path.stem}.md").write_text(missing + "\n", encoding="utf-8")
     (folder / "parts" / "validation.md").write_text(_validation_table(), encoding="utf-8")
+    generated.write(folder)
     (folder / "results.md").write_text(_results_page(), encoding="utf-8")
 
 
