@@ -68,6 +68,8 @@ SHOWN = {
     "README",
     "exploration",
     "recipes",
+    "front_ends",
+    "families",
 }
 
 
