@@ -9,7 +9,7 @@ LAVA   := lava-nc==0.10.0
 STAMP  := $(VENV)/.axonport-installed
 DOCS   := $(VENV)/.axonport-docs
 
-.PHONY: demo test lint slow coverage proofs peers bench docs clean
+.PHONY: demo test lint slow coverage proofs peers bench docs audit clean
 
 demo: $(STAMP)
 	$(BIN)/neuro demo --out runs/demo
@@ -76,6 +76,13 @@ $(STAMP): setup.cfg constraints.txt
 $(DOCS): $(STAMP)
 	$(PIP) install --quiet -c constraints.txt -e '.[docs]'
 	@touch $@
+
+# known holes in what is installed (asks the registries' database; without it, said and passed over), and every licence
+audit: $(STAMP)
+	$(PIP) install --quiet pip-audit pip-licenses
+	$(BIN)/python -m piplicenses --from=mixed --order=license
+	$(BIN)/python -m pip_audit --local --progress-spinner off || \
+	  { [ $$? -eq 1 ] && echo "pip-audit found something, or could not ask"; }
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
