@@ -152,7 +152,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     module.train()
     for _ in range(epochs):
-        for chosen in torch.tensor_split(torch.randperm(len(y), generator=order), range(batch, len(y), batch)):
+        for chosen in torch.tensor_split(torch.randperm(len(y), generator=order), list(range(batch, len(y), batch))):
             optimiser.zero_grad()
             loss = nn.functional.cross_entropy(module(*(each[chosen] for each in x)), y[chosen])
             extra = getattr(module, "extra_loss", None)
