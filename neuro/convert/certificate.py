@@ -29,7 +29,7 @@ from neuro.convert.engine import Dynamics, moments
 from neuro.convert.fs import count_spikes
 from neuro.convert.graph import Graph
 from neuro.convert.ops import Op, Quantise
-from neuro.convert.recipes import Spiking
+from neuro.convert.recipes import Spiking, decisions
 from neuro.errors import ConversionError
 from neuro.files import atomic_path
 
@@ -133,7 +133,8 @@ def certify(
             without one with what they take.
         quantised: what the spikes are to equal; None: ``spiking.reference``. Give your own where the reference is
             not to be trusted either.
-        y: labels [samples]; None: scores are agreements with the original.
+        y: labels [samples], or of each place where decisions are [samples, places]; None: scores are agreements with
+            the original. A decision is the place of the largest value of the last axis, or the sign of a single one.
         at: steps to report; the largest is how many are run. alone_at: the T of "alone"; 0: leave that out.
 
     Raises:
@@ -197,22 +198,22 @@ class _Tally:
         self.scores, self.mismatches = dict.fromkeys(range(1, max(at) + 1), 0), dict.fromkeys(range(1, max(at) + 1), 0)
         self.values = dict.fromkeys(range(1, max(at) + 1), 0)
         self.sums: dict[tuple[str, int], Any] = {}
-        self.few = 0.0  # spikes of FS neurons, which have no population of their own
+        self.decided, self.few = 0, 0.0  # few: spikes of FS neurons, which have no population of their own
 
     def add(self, x: tuple[Tensor, ...], y: Tensor | None) -> None:
         a, w, c, q = (g.values(*x) for g in (self.original, self.free, self.cut, self.reference))
         answers = a[self.original.output], q[self.reference.output]
-        wanted = answers[0].argmax(-1) if y is None else y
-        self.samples += len(wanted)
+        wanted = decisions(answers[0]) if y is None else y
+        self.samples, self.decided = self.samples + len(x[0]), self.decided + wanted.numel()
         for name, answer in zip(("original", "quantised"), answers, strict=True):
-            self.right[name] += int((answer.argmax(-1) == wanted).sum())
+            self.right[name] += int((decisions(answer) == wanted).sum())
         self.few += count_spikes(self.run, x)
         sent = dict.fromkeys(self.run.neurons, 0.0)
         for moment in moments(self.run, x, max(self.at), self.spiking.dynamics):
             t = moment.t
-            decided = moment.estimates[self.run.output].argmax(-1)
+            decided = decisions(moment.estimates[self.run.output])
             self.scores[t] += int((decided == wanted).sum())
-            self.mismatches[t] += int((decided != answers[1].argmax(-1)).sum())
+            self.mismatches[t] += int((decided != decisions(answers[1])).sum())
             for name in self.run.neurons:
                 sent[name] += float(moment.messages[name].sum())
             for name in self.layers:
@@ -256,13 +257,13 @@ class _Tally:
             layers.setdefault(name, {})[t] = Distance(
                 row["max"], row["sum"] / row["n"], row["different"], parts, row["sent"] / self.samples
             )
-        n = self.samples
+        n = self.decided
         return Certificate(
-            n, max(self.at), self.spiking.recipe, self.spiking.why, labels,
+            self.samples, max(self.at), self.spiking.recipe, self.spiking.why, labels,
             self.right["original"] / n, self.right["quantised"] / n,
             {t: self.scores[t] / n for t in self.at}, layers,
             _first(self.mismatches), _first(self.values), {t: self.mismatches[t] for t in self.at}, alone, alone_at,
-            {t: self.few / n + sum(layers[name][t].messages for name in layers) for t in self.at}, self.rest,
+            {t: self.few / self.samples + sum(layers[name][t].messages for name in layers) for t in self.at}, self.rest,
         )  # fmt: skip
 
 
@@ -285,9 +286,9 @@ def _alone(
         others[name] = of[name]
         right = {"quantised": 0, "spiking": 0}
         for k, chunk in enumerate(chunks):
-            wanted = tally.original.run(*chunk).argmax(-1) if y is None else y[k * batch : (k + 1) * batch]
+            wanted = decisions(tally.original.run(*chunk)) if y is None else y[k * batch : (k + 1) * batch]
             *_, last = moments(tally.run, chunk, t, others)
             for kind, answer in (("quantised", one.run(*chunk)), ("spiking", last.estimates[tally.run.output])):
-                right[kind] += int((answer.argmax(-1) == wanted).sum())
-        found[name] = {kind: n / tally.samples for kind, n in right.items()}
+                right[kind] += int((decisions(answer) == wanted).sum())
+        found[name] = {kind: n / tally.decided for kind, n in right.items()}
     return found

@@ -67,6 +67,7 @@ def off_grid(graph: Graph, *x: Tensor) -> list[str]:
     bad: list[str] = []
     found: dict[str, Grid | None] = {}
     given = graph.fed(*x) if x else {}
+    sizes = _sizes(graph)
     for name in graph.order:
         operation = graph.ops[name]
         if isinstance(operation, Input):
@@ -88,7 +89,11 @@ def off_grid(graph: Graph, *x: Tensor) -> list[str]:
             bad.append(f"'{name}' ({type(operation).__name__}) is computed in floating point")
             found[name] = None
         else:
-            grid = rule(operation, *[each for each in taken if each is not None])
+            count = sizes[graph.takes[name][0]] / max(sizes[name], 1) if isinstance(operation, Mean) else 0.0
+            if isinstance(operation, MatMul):
+                count = sizes[f"{name}.length"]
+            grids = [each for each in taken if each is not None]
+            grid = rule(operation, *grids, count) if count else rule(operation, *grids)
             found[name] = grid
             if grid is None:
                 bad.append(f"'{name}' divides by a number that is no power of two")
@@ -151,11 +156,27 @@ def _constant(operation: Op) -> Grid:
     return of_values(operation.data)
 
 
-def _summed(operation: Op, *grids: Grid) -> Grid | None:
-    """Over lengths that the graph does not say: as long as 2^16."""
-    if isinstance(operation, Mean):
-        return None
-    return Grid(grids[0].unit + grids[1].unit, grids[0].most * grids[1].most * 2.0**16)
+def _mean(operation: Op, grid: Grid, count: float) -> Grid | None:
+    power = math.log2(count)
+    return Grid(grid.unit - int(power), grid.most * count) if power.is_integer() else None
+
+
+def _matmul(operation: Op, a: Grid, b: Grid, length: float) -> Grid:
+    return Grid(a.unit + b.unit, a.most * b.most * length)
+
+
+def _sizes(graph: Graph) -> dict[str, float]:
+    """Numbers per sample of each value, and how long the sums of products are."""
+    tensors = [t for n in graph.order for t in vars(graph.ops[n]).values() if isinstance(t, Tensor)]
+    dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float64)
+    with torch.no_grad():
+        zeros = [torch.zeros(1, *getattr(graph.ops[n], "shape", ()), dtype=dtype) for n in graph.inputs]
+        values = graph.values(*zeros)
+    found = {name: float(value.numel()) for name, value in values.items()}
+    for name in graph.order:
+        if isinstance(graph.ops[name], MatMul):
+            found[f"{name}.length"] = float(values[graph.takes[name][0]].shape[-1])
+    return found
 
 
 RULES: dict[type[Op], Callable[..., Grid | None]] = {
@@ -166,11 +187,11 @@ RULES: dict[type[Op], Callable[..., Grid | None]] = {
     Add: _add,
     Concat: _joined,
     AvgPool: _pooled,
-    Mean: _summed,
+    Mean: _mean,
     Reshape: _joined,
     Permute: _joined,
     Slice: _joined,
     MaxPool: _joined,
     Product: _product,
-    MatMul: _summed,
+    MatMul: _matmul,
 }

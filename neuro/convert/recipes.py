@@ -146,6 +146,11 @@ def spike(
     return Spiking(built, dynamics, reference, recipe, steps, row.doc)
 
 
+def decisions(answer: Tensor) -> Tensor:
+    """Place of the largest on the last axis; of one number a sample, whether it is above 0."""
+    return answer.argmax(-1) if answer.ndim > 1 and answer.shape[-1] > 1 else answer.reshape(len(answer)) > 0
+
+
 def choose(graph: Graph, x: tuple[Tensor, ...], options: Options, can: Can, among: tuple[str, ...] = ()) -> Spiking:
     """The recipe of best accuracy after ``options.steps`` steps on x, among those that the target can run; of equal
     ones that with the fewest messages. Not tried: "qcfs", which trains (tune the graph first, and give that), and
@@ -156,7 +161,7 @@ def choose(graph: Graph, x: tuple[Tensor, ...], options: Options, can: Can, amon
     half = max(1, len(x[0]) // 2)
     fit, see = tuple(each[:half] for each in x), tuple(each[half:] if len(each) > 1 else each for each in x)
     with torch.no_grad():
-        wanted = graph.run(*see).argmax(-1) if options.y is None else options.y[half : half + len(see[0])]
+        wanted = decisions(graph.run(*see)) if options.y is None else options.y[half : half + len(see[0])]
     able = {n for n in ("signed", "graded", "bursts", "reset", "programmable") if getattr(can, n)}
     rows, left = [], []
     for name in among or [n for n in RECIPES if n not in ("qcfs", "sigma_delta")]:
@@ -175,7 +180,7 @@ def choose(graph: Graph, x: tuple[Tensor, ...], options: Options, can: Can, amon
             left.append(f"{name} (messages up to {largest}, the target's end at {can.levels})")
             continue
         found = engine.run(built, see, options.steps, dynamics)
-        right = float((found.outputs[-1].argmax(-1) == wanted).to(torch.float64).mean())
+        right = float((decisions(found.outputs[-1]) == wanted).to(torch.float64).mean())
         sent = (sum(float(each.sum()) for each in found.messages.values()) + count_spikes(built, see)) / len(see[0])
         rows.append((right, -sent, name, built, dynamics, reference))
     if not rows:

@@ -16,10 +16,10 @@ from neuro.convert.dynamics import Primed
 from neuro.convert.engine import moments, run
 from neuro.convert.graph import Graph
 from neuro.convert.neurons import Firing, Settling
-from neuro.convert.ops import Quantise
+from neuro.convert.ops import Quantise, Reshape
 from neuro.convert.pictures import picture
 from neuro.convert.quantise import quantise
-from neuro.convert.recipes import Spiking, spike
+from neuro.convert.recipes import Spiking, decisions, spike
 from neuro.errors import ConversionError
 
 
@@ -161,6 +161,22 @@ def test_values_that_are_no_numbers_do_not_pass() -> None:
     lost = made.reference.replace({"fc2": replace(old, bias=old.bias * float("nan"))})
     with pytest.raises(ConversionError, match="not finite"):
         certify(small_graph(), replace(made, graph=lost), data(10))
+
+
+def test_decisions_of_single_numbers_and_of_many_places() -> None:
+    assert decisions(torch.tensor([[0.2], [-0.1]])).tolist() == [True, False]
+    assert decisions(torch.tensor([0.2, -0.1])).tolist() == [True, False]
+    made = settled()
+    old: Any = made.reference.ops["fc2"]
+    ops = {**made.reference.ops, "fc2": replace(old, weight=old.weight[:4], bias=old.bias[:4]), "two": Reshape((2, 2))}
+    q = Graph(ops, {**made.reference.takes, "two": ("fc2",)}, "two")
+    same, takes = {"fc2": ops["fc2"], "two": ops["two"]}, {**small_graph().takes, "two": ("fc2",)}
+    original = Graph({**small_graph().ops, **same}, takes, "two")
+    x = data(30, seed=5)
+    y = original.run(x).argmax(-1)
+    found = certify(original, Spiking(q, Settling(), q, "st_bif", 16), x, y=y, at=(1, 16))
+    assert found.original == 1.0
+    assert found.quantised == float((q.run(x).argmax(-1) == y).double().mean()) <= 1.0
 
 
 def test_json_text_and_picture(tmp_path: Path) -> None:

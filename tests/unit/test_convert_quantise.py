@@ -13,7 +13,20 @@ from neuro.convert.engine import moments, run
 from neuro.convert.graph import Graph
 from neuro.convert.grid import of_values, off_grid, on_grid, short
 from neuro.convert.neurons import Firing, Settling
-from neuro.convert.ops import Affine, Conv, Function, Input, LayerNorm, Linear, MatMul, Quantise, Reshape, Softmax
+from neuro.convert.ops import (
+    Add,
+    Affine,
+    Conv,
+    Function,
+    Input,
+    LayerNorm,
+    Linear,
+    MatMul,
+    Mean,
+    Quantise,
+    Reshape,
+    Softmax,
+)
 from neuro.convert.quantise import fold, quantise, round_weight
 from neuro.errors import ConversionError
 
@@ -156,6 +169,18 @@ def test_on_a_grid_or_why_not() -> None:
     assert "conv1" in off_grid(unquantised)[0]
     assert on_grid(unquantised, (data() * 255).round() / 256)
     assert not on_grid(unquantised, data())
+
+
+def test_means_and_products_of_values_are_on_a_grid_where_lengths_allow() -> None:
+    step = torch.tensor(0.25, dtype=torch.float64)
+
+    def graph(width: int) -> Graph:
+        ops = {"x": Input((4, width)), "n": Quantise(step, 0, 4), "m": Mean((2,)), "p": MatMul(transposed=True)}
+        return Graph(ops | {"s": Mean((1,)), "a": Add()}, {"n": ("x",), "p": ("n", "n"), "s": ("p",), "m": ("n",),
+                                                          "a": ("m", "s")}, "a")  # fmt: skip
+
+    assert on_grid(graph(8))
+    assert off_grid(graph(6))[0] == "'m' divides by a number that is no power of two"
 
 
 def test_message_by_message_equals_the_engine_settling() -> None:
