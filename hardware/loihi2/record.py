@@ -85,7 +85,7 @@ def take_row(dense: Bytes, b: int, t: int, fired: Bytes, entered: Bytes) -> int:
     """The inputs of a step into the first bytes of ``fired``, in whole blocks, and on record: all their bits, where
     they are more than 0 and 1."""
     n, found, later = U(dense.shape[2]), np.uint8(0), min(U(t) + SOON, U(dense.shape[0] - 1))
-    for k in range(0, n, LINE):  # a sample's rows lie far apart: to wait for each took a fifth of the time (measured)
+    for k in range(0, n, LINE):  # a sample's rows lie far apart, each would be waited for
         found |= dense[later, b, U(k)]
     for k in range(n):
         x = dense[t, b, U(k)]

@@ -177,7 +177,7 @@ def run_simple(
     brief: bool,
 ) -> None:
     """All steps of a tile that one projection leads to and of which nothing is asked but its spikes. span: of its
-    source; nothing: the row of zeros. The rest as in `run_tile`, which takes a third longer (measured)."""
+    source; nothing: the row of zeros. The rest as in `run_tile`."""
     wide()
     for t in range(span.shape[0]):
         for k in range(TILE):

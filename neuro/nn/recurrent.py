@@ -23,9 +23,9 @@ from neuro.nn.neurons import State
 from neuro.nn.spikes import Spikes, Words
 from neuro.nn.tile import ROWS, panels
 
-# Share of ones above which the matrix product of zeros and ones is taken, not the sum of rows of the ones. Both took
-# the same time (bench_crossover.py, two threads, AVX-512) at 0.10 with 1024 neurons and 0.27 with 512, and rows were
-# faster at 0.6 yet with 256.
+# Share of ones above which the matrix product of zeros and ones is taken, not the sum of rows of the ones. Two runs of
+# bench_crossover.py (two threads, AVX-512, other work on the machine) put it at 0.02 to 0.27 for 512 and 1024 neurons
+# and did not agree; an estimate.
 MANY = 0.25
 
 
