@@ -30,8 +30,8 @@ A = NDArray[Any]
 LEARNABLE = ("alpha", "beta", "v_threshold")
 NAMES = (*LEARNABLE, "v_reset", "gain_syn", "gain", "drive")
 WIDE = int(dk.WIDE)
-# Share of inputs that fire above which the dense product is taken. Two runs of bench_crossover.py (two threads, AVX-512,
-# other work on the machine) put it at 0.11 to 0.23 for 512 to 2048 neurons and did not agree; an estimate within them.
+# Share of inputs that fire above which the dense product is taken. Two runs of bench_crossover.py (two threads,
+# AVX-512, other work on the machine) put it at 0.11 to 0.23 for 512 to 2048 neurons and did not agree: an estimate.
 CROSSOVER = 0.25
 GROUP = 2048  # rows of activity of a group of samples: half a MiB a block in float32, of 2 MiB of second-level cache
 CHUNK = 1 << 22  # elements of dense activity made at a time from bits: 16 MiB in float32
