@@ -117,8 +117,8 @@ def to_network(
             them; for graphs that do not say so themselves by a `Quantise` behind the input.
         binary_input: "thermometer" only: one input channel per level; False: channels that carry the level, for chips
             that take numbers from outside.
-        neuron: "thermometer" only: "LIF" (decay 0: nothing is left of a sample in the next step) or "IF" (for chips
-            without a decay; a sample begins at rest).
+        neuron: "thermometer" only: "LIF" (decay 0: nothing is left of a sample in the next step) or "IF" (a sample
+            begins at rest; for chips without a decay, or whose thresholds are exact without one).
         bias: of the answer: "network", or "decode": added by `Lowered.decode`, for chips whose last layer has none.
         steps: "rate" only: of a sample.
         dt: seconds of a step.

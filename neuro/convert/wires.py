@@ -43,6 +43,8 @@ Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Shape = tuple[int, ...]
 MOST_BITS = 24  # of a whole weight: beyond, no grid was found but the noise of float64
+MOST_MULTIPLE = 256  # of the unit, that the smallest weight is
+NOISE = 1e-13  # relative, of float64
 COMMON = 1 << 12  # largest denominator of the ratio of two ways' gains
 
 
@@ -292,8 +294,8 @@ def _whole(source: str, parts: Sequence[Part], gain: float, code: Code) -> Way:
 
 
 def common(weight: Array) -> tuple[float, Array, bool]:
-    """(unit, whole numbers, True) with weight = unit * whole, the largest such unit. Real numbers that lie on no grid
-    of at most `MOST_BITS` bits are rounded to so many: False."""
+    """(unit, whole numbers, True) with weight = unit * whole, the largest such unit: a binary fraction, or a real
+    number as far as float64 can tell. Weights on no grid of at most `MOST_BITS` bits are rounded to so many: False."""
     most = float(np.abs(weight).max(initial=0.0))
     if most == 0:
         return 1.0, weight, True
@@ -306,8 +308,24 @@ def common(weight: Array) -> tuple[float, Array, bool]:
         divisor = int(np.gcd.reduce(np.abs(numbers), axis=None))
         if np.abs(numbers).max() // divisor < 1 << MOST_BITS:
             return float(divisor) * 2.0**unit, (numbers // divisor).astype(np.float64), True
+    real = _multiples(weight)
+    if real is not None:
+        return (*real, True)
     unit = top - MOST_BITS
     return 2.0**unit, np.rint(weight / 2.0**unit), False
+
+
+def _multiples(weight: Array) -> tuple[float, Array] | None:
+    """(unit, whole numbers) of weights that are multiples of a real unit, as far as float64 can tell."""
+    sizes = np.unique(np.abs(weight[weight != 0]))
+    for m in range(1, MOST_MULTIPLE + 1):
+        if sizes[-1] / sizes[0] * m > 1 << 16:
+            return None
+        whole = np.rint(sizes * (m / sizes[0]))
+        unit = float(sizes @ whole / (whole @ whole))  # least squares
+        if (np.abs(sizes - unit * whole) <= NOISE * sizes).all():
+            return unit, np.rint(weight / unit)
+    return None
 
 
 def one_gain(ways: Sequence[Way], name: str, bad: list[str]) -> tuple[list[Way], float]:

@@ -83,9 +83,18 @@ def test_akida_is_equal_once_scales_are_its_own(levels: int) -> None:
         own = regrid(graph)
         found = certify_on_chip(lower_for(own, chip), chip, IMAGES, weight_bits=4)
         assert found.equal, (chip, str(found), found.rounded)
+        assert found.expected, (chip, found.rounded)
         assert set(found.layers) == {"p1", "r2"}  # a layer pools before it sends
         off = (own.run(IMAGES) - graph.run(IMAGES)).abs().mean() / graph.run(IMAGES).abs().mean()
         assert off < 0.25  # the graph that it was made of, nearly
+
+
+@pytest.mark.parametrize("chip", ["loihi1", "loihi2", "spinnaker2"])
+def test_eight_bits_fill_the_weights(chip: str) -> None:
+    graph = quantise(FLOAT, IMAGES, levels=3, weight_bits=8, input_levels=3)
+    found = certify_on_chip(lower_for(graph, chip), chip, IMAGES)
+    assert found.equal, (str(found), found.rounded)
+    assert found.weight_bits == 8
 
 
 def test_akida_differs_where_its_scales_round_and_says_so() -> None:
