@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from neuro import cli_convert, cli_events, cli_report
+from neuro import cli_continual, cli_convert, cli_events, cli_report, cli_run, cli_search
 from neuro.cli_options import (
     EXIT_CHIP,
     EXIT_DISPROVED,
@@ -413,7 +413,14 @@ def doctor(as_json: Json = False, quiet: Quiet = False) -> None:
         raise typer.Exit(EXIT_INPUT)
 
 
-for _commands in (cli_report, cli_events, cli_convert):  # each a part of the commands in a file of its own
+for _commands in (
+    cli_report,
+    cli_continual,
+    cli_events,
+    cli_convert,
+    cli_search,
+    cli_run,
+):  # each a part of the commands in a file of its own
     _commands.add(app)
 
 
