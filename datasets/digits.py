@@ -6,9 +6,11 @@ there, what `neuro.datasets.spectrum` makes of it is, every 10 ms, in whole deci
 - a folder, or a tar, tar.xz or tar.gz, with ``DIGIT_SPEAKER_INDEX.wav`` files (one channel, 16 bits, 8 kHz or more);
 - one of our ``.npz`` files, as `save_levels` writes them from such recordings.
 
-Both give the same events. Levels are counted from RANGE dB below the loudest cell of the recording, so that loudness
-does not matter; quieter is silence, and silence follows the word. `neuro.datasets.delta.delta_modulate` with a
-follower that starts in silence makes ON/OFF events of them: channel = (threshold * 40 + band) * 2 + polarity.
+Both give the same events. Levels are counted from ``range`` dB below the loudest cell of the recording, so that
+loudness does not matter; quieter is silence, and silence follows the word. With option contrast, bands inhibit their
+neighbours (`neuro.datasets.voices.contrast`), which takes out part of what a microphone and a voice add to all of them.
+`neuro.datasets.delta.delta_modulate` with a follower that starts in silence makes ON/OFF events of what is left:
+channel = (threshold * 40 + band) * 2 + polarity.
 
 groups hold the speaker. Splits: as published, recordings 0-4 of each digit and speaker are "test", the others are
 "train" and "valid" by their index. With option unseen = SPEAKER that speaker is "valid" and all others are "train":
@@ -35,7 +37,7 @@ from neuro.datasets.delta import delta_modulate
 from neuro.datasets.npz import Wanted, read_arrays
 from neuro.datasets.source import Source, verify
 from neuro.datasets.spectrum import BANDS, HOP, log_mel, read_wav
-from neuro.datasets.voices import Voice, vary
+from neuro.datasets.voices import Voice, contrast, vary
 from neuro.errors import BadConfig, BadEventFile
 from neuro.events import EventSet
 from neuro.extend import did_you_mean
@@ -46,12 +48,13 @@ SHA256 = "6a8898236ef5ebda9a038a86aa2c173124a0d4e6fcad1d5555f960a35f44592f"
 DIGITS = tuple("0123456789")
 KNOWN = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")  # groups 0-5
 FLOOR = -80  # dB of full scale: level 0 of a file
-RANGE = 50.0  # dB below the loudest cell of a recording that count
 TAIL = 0.1  # seconds of silence behind the longest word, in which followers come down
 TEST_BELOW = 5  # recordings 0-4 of each digit and speaker, as the data set's README says
 OPTIONS: dict[str, object] = {
     "thresholds": (6.0,),  # dB
     "substeps": 1,
+    "range": 50.0,  # dB below the loudest cell of a recording that count
+    "contrast": 0.0,  # share of the mean over neighbouring bands that is taken off
     "unseen": "",  # a speaker
     "warp": 0.0,  # this and the next three: `neuro.datasets.voices.vary`; bands
     "tempo": 0.0,  # logarithm of the duration
@@ -202,8 +205,10 @@ def read(split: str, path: Path | None, **options: Any) -> EventSet:
     """The reader behind `SOURCE`; options: `OPTIONS`."""
     bad: list[str] = []
     amounts: Any = {name: number(name, options[name], bad) for name in ("warp", "tempo", "tilt", "noise")}
+    given: Any = {name: number(name, options[name], bad) for name in ("range", "contrast")}
     seeds: Any = {name: int(number(name, options[name], bad, whole=True)) for name in ("seed", "epoch")}
     bad += [f"tempo is {amounts['tempo']:g}, allowed 0..1"] if amounts["tempo"] > 1 else []
+    bad += [f"contrast is {given['contrast']:g}, allowed 0..1"] if given["contrast"] > 1 else []
     unseen = options["unseen"]
     if not isinstance(unseen, str):
         bad.append(f"unseen is the name of a speaker, or empty, got {unseen!r}")
@@ -213,17 +218,18 @@ def read(split: str, path: Path | None, **options: Any) -> EventSet:
         raise BadConfig("digits cannot be loaded", bad)
     found = _from_npz(verify(FILE, SHA256)) if path is None else _open(path)
     found = found.of(_split(found, split, unseen))
-    voice = Voice(RANGE, **amounts, **seeds)
-    return _events(found, options["thresholds"], options["substeps"], voice)
+    voice = Voice(given["range"], **amounts, **seeds)
+    return _events(found, options["thresholds"], options["substeps"], voice, given["contrast"])
 
 
-def _events(found: Levels, thresholds: Any, substeps: Any, voice: Voice) -> EventSet:
+def _events(found: Levels, thresholds: Any, substeps: Any, voice: Voice, share: float) -> EventSet:
     ids = (found.speaker * 1_000_000 + found.index) * 10 + found.digit
     times, channels, counts, longest = [], [], [], 0
     for first in range(0, len(ids), _CHUNK):
         some = np.arange(first, min(first + _CHUNK, len(ids)))
         offsets = found.offsets[first : some[-1] + 2]
         levels = vary(found.levels[offsets[0] : offsets[-1]], offsets - offsets[0], ids[some], voice, round(TAIL / HOP))
+        levels = contrast(levels, share)
         longest = max(longest, levels.shape[1])
         steps, channel, bounds = delta_modulate(levels, thresholds, substeps, np.zeros(BANDS))
         times.append((steps * (HOP / substeps)).astype(np.float32))

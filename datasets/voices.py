@@ -1,4 +1,6 @@
-"""Spoken words as another voice might have said them: log-mel levels moved, stretched, tilted and noisy (neuro.jit)."""
+"""Spoken words as another voice might have said them: log-mel levels moved, stretched, tilted and noisy (neuro.jit).
+
+`contrast` is no variation but what every recording goes through: bands against their neighbours."""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 from neuro.datasets.kernels import key_of, mix, uniform
 from neuro.jit import routine
 
+NEIGHBOURS = 12  # bands to either side
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _CELL_COUNTER = np.uint64(1 << 41)
 _LOW16, _S16, _S32, _S48 = np.uint64(0xFFFF), np.uint64(16), np.uint64(32), np.uint64(48)
@@ -104,3 +107,17 @@ def vary(
     with np.errstate(over="ignore"):  # the hash wraps on purpose; numpy says so when jit is off
         _vary(*given, amounts, float(voice.reach), np.uint64(voice.seed), np.uint64(voice.epoch), out)
     return out
+
+
+def contrast(levels: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """y - share m, with m the mean of y over the bands within NEIGHBOURS of a band, as many as there are: float64[n,
+    time, bands], dB. What all bands have in common, loudness and the colour of a voice or a microphone, counts less,
+    and formants stand out: lateral inhibition. Silence stays silence, below 0 is less than the neighbours."""
+    if not share:
+        return levels
+    bands = levels.shape[2]
+    ends = np.zeros((*levels.shape[:2], bands + 1))
+    np.cumsum(levels, axis=2, out=ends[:, :, 1:])
+    first, last = np.maximum(np.arange(bands) - NEIGHBOURS, 0), np.minimum(np.arange(bands) + NEIGHBOURS + 1, bands)
+    mean = (ends[:, :, last] - ends[:, :, first]) / (last - first)
+    return levels - share * mean

@@ -286,9 +286,10 @@ def digits(folder: Path, table: dict[str, Any], keep: Callable[[], None]) -> Non
         if name in table:
             continue
         for speaker in SPEAKERS:
-            config = digits_config(**layer).with_changes(**{"data.options": {"unseen": speaker}})
-            run = fit(config, folder / f"digits {name} {speaker}")
-            found = evaluate(run, source("digits").load("valid", unseen=speaker))
+            config = digits_config(**layer)
+            options = {**config.data.options, "unseen": speaker}
+            run = fit(config.with_changes(**{"data.options": options}), folder / f"digits {name} {speaker}")
+            found = evaluate(run, source("digits").load("valid", **options))
             rows.append({"unseen": speaker, "accuracy": found.accuracy, "hidden_spikes": sum(found.spikes.values())})
             print("digits", name, rows[-1], flush=True)
         table[name] = {"runs": rows, "accuracy": spread([r["accuracy"] for r in rows])}

@@ -15,7 +15,7 @@ from event_sets import survives
 
 from neuro.datasets import digits, source, spectrum, voices
 from neuro.datasets.digits import FILE, save_levels, speaker_group
-from neuro.datasets.voices import Voice, vary
+from neuro.datasets.voices import NEIGHBOURS, Voice, contrast, vary
 from neuro.errors import BadConfig, BadEventFile
 
 RATE = 8000
@@ -208,8 +208,8 @@ def test_variation_repeats_and_differs_by_epoch_and_not_by_company() -> None:
 
 def test_bad_options_are_named_at_once() -> None:
     with pytest.raises(BadConfig) as caught:
-        source.load("digits", "valid", warp=-1.0, epoch=0.5, tempo=1.5, unseen=3)
-    assert len(caught.value.violations) == 4
+        source.load("digits", "valid", warp=-1.0, epoch=0.5, tempo=1.5, unseen=3, contrast=1.5, range=-1.0)
+    assert len(caught.value.violations) == 6
     with pytest.raises(BadConfig, match="george"):
         source.load("digits", "valid", unseen="georg")
     with pytest.raises(BadConfig, match="split 'valid'"):
@@ -291,3 +291,27 @@ def test_spoiled_files_give_one_named_error(tmp_path: Path) -> None:
     )
     assert refused > 100
     assert digits.SOURCE.embedded
+
+
+def test_bands_against_their_neighbours_cell_by_cell():
+    """The equation in Python floats; what all bands share goes by the share, silence stays."""
+    levels = np.random.default_rng(0).random((2, 3, 40)) * 30
+    levels[1, 2] = 0.0
+    found = contrast(levels, 0.4)
+    for k, t, b in np.ndindex(levels.shape):
+        near = [float(levels[k, t, c]) for c in range(40) if abs(c - b) <= NEIGHBOURS]
+        assert found[k, t, b] == pytest.approx(float(levels[k, t, b]) - 0.4 * sum(near) / len(near), abs=1e-9)
+    assert not found[1, 2].any()
+    np.testing.assert_allclose(contrast(levels + 10.0, 0.4), found + 6.0)
+    assert contrast(levels, 0.0) is levels
+
+
+def test_range_and_contrast_reach_the_events():
+    """Less range, fewer events; with contrast there are other ones, and events sum to the levels that they follow."""
+    plain, narrow, sharp = (
+        source.load("digits", "valid", unseen="george", **o) for o in ({}, {"range": 30.0}, {"contrast": 0.5})
+    )
+    assert len(narrow.times) < len(plain.times)
+    assert len(sharp.times) < len(plain.times)
+    same = source.load("digits", "valid", unseen="george", range=50.0, contrast=0.0)
+    assert np.array_equal(same.channels, plain.channels)
