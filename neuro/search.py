@@ -20,6 +20,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
