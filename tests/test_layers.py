@@ -34,7 +34,8 @@ FORBIDDEN = {
     "neuro.report": ("neuro.hardware", "neuro.nn", "neuro.train", "neuro.datasets", "torch", "numba"),
 }
 # the foundation: numpy and the standard library only
-FOUNDATION = ("errors", "extend", "ir", "node", "stateless", "neuron", "shapes", "discretise", "events", "reference")
+FOUNDATION = ("errors", "extend", "ir", "node", "stateless", "neuron", "shapes", "discretise", "events", "reference",
+              "html_tables")  # fmt: skip
 # heavy packages load where they are used: never at import time of these layers
 LAZY = ("torch", "numba", "lava", "nir", "h5py", "tonic", "snntorch", "norse", "matplotlib", "scipy", "pooch")
 EAGER_TORCH = ("neuro.nn", "neuro.learn", "neuro.train", "neuro.convert", "neuro.doors")  # they are about torch

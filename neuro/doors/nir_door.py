@@ -31,7 +31,10 @@ def from_nir(graph: Any, **options: Any) -> Network:
         raise FormatError(f"needs a path or a nir.NIRGraph, got {type(graph).__name__}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.nir"
-        nir.write(path, graph)
+        try:
+            nir.write(path, graph)
+        except (TypeError, ValueError, AttributeError, KeyError, NotImplementedError) as cause:
+            raise FormatError(f"the nir package cannot write this graph: {cause}") from cause
         try:
             return load(path, **options)
         except NeuroError as problem:  # the path means nothing to the caller

@@ -81,14 +81,26 @@ class Unclear(ConversionError):
 
 
 def detached(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode that shares nothing with the module, also where it holds tensors of a graph."""
+    """A copy in evaluation mode that shares nothing with the module, also where it holds tensors of a graph.
+
+    Not copy.deepcopy, which asks each module how it wants to be copied, and some (sinabs' recurrent ones) cannot.
+    """
     memo: dict[int, Any] = {}
     for part in module.modules():
         for value in _tensors([part.__dict__, getattr(part, "_memories", {})]):
             if value.grad_fn is not None:
                 memo[id(value)] = value.detach().clone()
-    found = copy.deepcopy(module, memo)
-    return found.eval()
+    return _copied(module, memo).eval()
+
+
+def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
+    if id(module) in memo:
+        return memo[id(module)]  # type: ignore[no-any-return]
+    new = memo[id(module)] = type(module).__new__(type(module))
+    parts = {name: None if part is None else _copied(part, memo) for name, part in module._modules.items()}
+    for name, value in module.__dict__.items():
+        new.__dict__[name] = parts if name == "_modules" else copy.deepcopy(value, memo)
+    return new
 
 
 def trace(
@@ -129,6 +141,9 @@ class Tracer(TorchFunctionMode):
     def __init__(self, module: nn.Module, leaf: Leaf, outputs: Outputs, fresh: Any, whole: Any, axes: str | None):
         super().__init__()
         self.module, self.leaf, self.outputs, self.whole, self.axes = module, leaf, outputs, whole, axes
+        if axes is None:  # neurons that take all steps at once say what the sample is
+            orders = {whole(part) for part in module.modules() if leaf(part) == "neuron"}
+            self.axes = {"TB": "TB", "BT": "BT", "flat": "B"}.get(orders.pop() or "") if len(orders) == 1 else None
         self.names = {id(part): name or "layer" for name, part in module.named_modules()}
         self.table: dict[int, tuple[Tensor, Value]] = {}
         self.ops: dict[Any, Op] = {}
@@ -246,7 +261,9 @@ class Tracer(TorchFunctionMode):
                 self.messages.append(f"{said} is called less than once a step, so it has no step of its own")
         self._check_state(op, tensors[1:], time)
         wired = ((value.op, value.slot, max(lag, 0)),)
-        if op.calls > 1 and op.inputs != wired:
+        # the first step may miss what comes from the step before it, nothing else may change
+        missing = op.calls == 1 and not _parts(op.inputs) <= _parts(wired)
+        if missing or (op.calls > 1 and op.inputs != wired):
             self.messages.append(
                 f"{said} is wired differently from step to step; a layer with memory cannot serve twice"
             )
@@ -330,6 +347,7 @@ class Tracer(TorchFunctionMode):
     def bad(self, message: str, values: list[Value], out: Any) -> None:
         op = self.ops.setdefault(("bad", message), Op("bad", message, None, tuple((v.op, v.slot, 0) for v in values)))
         for tensor in _tensors(out):
+            op.shape = op.shape or tuple(tensor.shape[values[0].lead :])
             self.table[id(tensor)] = (tensor, Value(op, "", values[0].time, values[0].lead, values[0].order))
 
     def reshaped(self, value: Value, tensor: Tensor, out: Tensor) -> None:
@@ -352,6 +370,19 @@ class Tracer(TorchFunctionMode):
                 self.put("call", "flatten", "flatten", None, [replace(value, lead=lead)], out, lead)
                 return
         self.bad(f"a reshape from {tuple(tensor.shape)} to {new}; one step may only be flattened", [value], out)
+
+
+def _parts(inputs: tuple[tuple[Op, str, int], ...]) -> set[int]:
+    """Modules whose values reach these inputs within a step: layers, and the neurons and inputs they see."""
+    found: set[int] = set()
+    todo = [source for source, _, _ in inputs]
+    while todo:
+        op = todo.pop()
+        if op.kind in ("neuron", "layer", "input"):
+            found.add(id(op.what) if op.kind == "layer" else id(op))
+        if op.kind not in ("neuron", "input"):
+            todo += [source for source, _, _ in op.inputs]
+    return found
 
 
 _MEANT = {"TB": "time first", "BT": "batch first, then time", "flat": "batch and time in one axis"}
