@@ -76,6 +76,10 @@ def moments(
         raise ConversionError("the graph cannot run over time", bad)
     state: dict[str, Any] = {}
     still = graph.fed(*x)
+    for name in graph.order:  # what no neuron reaches is the same in every step
+        known = all(source in still for source in graph.takes[name])
+        if known and name not in still and not isinstance(graph.ops[name], Quantise):
+            still[name] = graph.ops[name].value(*(still[source] for source in graph.takes[name]))
     for t in range(1, steps + 1):
         found: dict[str, Tensor] = dict(still)
         sent: dict[str, Tensor] = {}

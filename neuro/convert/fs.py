@@ -19,7 +19,7 @@ from neuro.convert.graph import Graph
 from neuro.convert.ops import FUNCTIONS, Function, Op, op
 from neuro.errors import ConversionError
 
-RESTARTS, ROUNDS, POINTS = 4, 1200, 1024
+POINTS = 1024  # of a fit
 
 
 @op
@@ -60,9 +60,11 @@ def rectifier(top: float, k: int, dtype: torch.dtype = torch.float64) -> FewSpik
     return FewSpikes((parts - half).to(dtype), parts.to(dtype), parts.to(dtype))
 
 
-def fit(function: Callable[[Tensor], Tensor], x: Tensor, k: int = 12, seed: int = 0) -> FewSpikes:
+def fit(
+    function: Callable[[Tensor], Tensor], x: Tensor, k: int = 12, seed: int = 0, starts: int = 3, rounds: int = 1200
+) -> FewSpikes:
     """Fitted to a function on samples x (any shape): half of the points spread evenly over their range, half drawn
-    from them, so that both the range and what is frequent count.
+    from them, so that both the range and what is frequent count. The best of all rounds of all starts is taken.
 
     Raises:
         ConversionError: no samples, or samples that are all one.
@@ -81,15 +83,15 @@ def fit(function: Callable[[Tensor], Tensor], x: Tensor, k: int = 12, seed: int 
     aim = (wanted - middle) / scale
     start = torch.exp2(-torch.arange(1, k + 1, dtype=torch.float64))
     best: tuple[float, list[Tensor]] | None = None
-    for attempt in range(RESTARTS):
+    for attempt in range(starts):
         noise = 0.0 if attempt == 0 else 0.2
         parts = [start * (1 + noise * torch.randn(k, generator=rng, dtype=torch.float64)) for _ in range(3)]
         slope = float((aim[u > 0.9].mean() - aim[u < 0.1].mean()) if bool((u > 0.9).any()) else 1.0)
         parts[2] = parts[2] * (slope if abs(slope) > 0.1 else 1.0)
         leaves = [part.requires_grad_() for part in (*parts, aim[u.argmin()].detach().clone().reshape(1))]
         optimise = torch.optim.Adam(leaves, lr=0.01)
-        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimise, ROUNDS)
-        for _ in range(ROUNDS):
+        decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimise, rounds)
+        for _ in range(rounds):
             found = _soft(u, *leaves)
             loss = ((found - aim) ** 2).mean()
             if best is None or loss.item() < best[0]:

