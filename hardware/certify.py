@@ -72,6 +72,11 @@ class Certificate:
     def passed(self) -> bool:
         return self.status == PASSED
 
+    def _repr_html_(self) -> str:
+        from neuro.html_tables import certificate
+
+        return certificate(self)
+
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary."""
         table = asdict(self)

@@ -87,6 +87,11 @@ class Estimate:
     rests_on: tuple[str, ...]
     not_modelled: tuple[str, ...]
 
+    def _repr_html_(self) -> str:
+        from neuro.html_tables import estimate
+
+        return estimate(self)
+
     def to_json(self) -> dict[str, Any]:
         """A plain dictionary without the per-sample arrays."""
 

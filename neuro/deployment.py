@@ -75,6 +75,11 @@ class Report:
         table = asdict(self)
         return json.loads(json.dumps(table))  # type: ignore[no-any-return]  # tuples to lists, as a reader sees it
 
+    def _repr_html_(self) -> str:
+        from neuro.html_tables import report
+
+        return report(self)
+
     @property
     def proven(self) -> bool:
         """Whether every chip holds the network and every certificate passed."""
@@ -150,8 +155,8 @@ def check_data(network: Network, data: EventSet) -> None:
 
 
 def deploy(
-    network: Network,
-    data: EventSet,
+    model: Any,
+    data: Any,
     *,
     chips: Sequence[str] | str = ("loihi2",),
     out: Path | str | None = None,
@@ -162,23 +167,29 @@ def deploy(
     seed: int | None = None,
     float_accuracy: float | None = None,
     progress: Progress = lambda _: None,
+    dt: float = 1e-3,
+    door: Mapping[str, Any] | None = None,
 ) -> Report:
     """Compile to each chip, simulate every sample, certify some, estimate, export.
 
     Args:
-        network: one input, one output. data: labelled events of the input's shape.
+        model: a `Network` with one input and one output; or a torch module of a framework with a door (snnTorch, Norse,
+            SpikingJelly, sinabs), a trained module of ours, or a file (.nir, .net), see `neuro.doors.choose`.
+        data: labelled events of the input's shape, or a pair (x, labels), x [time, sample, ...] of 0 and 1 or counts.
         chips: names, or "all". out: folder for report.json, pictures and exports; None writes nothing.
         steps: per sample; default: the data's duration over the network's dt.
         certify_samples: how many whole samples the oracle runs, spread over the classes; 0 for none.
         timeout_s: for the oracle's process. strict: refuse approximations (PrecisionLoss).
         float_accuracy: if the caller has measured it on these events already.
+        dt: seconds per step, of a module or of arrays that do not say. door: arguments for the door, e.g. axes.
 
     Raises:
-        SimulationError: the events do not suit the network.
+        SimulationError: the events do not suit the network. ConversionError: the model cannot become one.
         PrecisionLoss: strict, and the chip needs an approximation.
         UnknownChip: no such chip. RunError: another process writes to ``out``.
     """
     names = chip_names(chips)
+    network, data = _taken(model, data, dt, door)
     check_data(network, data)
     steps = steps or steps_of(network, data)
     folder = None if out is None else Path(out)
@@ -203,6 +214,23 @@ def deploy(
         if folder is not None:
             write_json(folder / "report.json", report.to_json())  # last: its presence means the folder is whole
     return report
+
+
+def _taken(model: Any, data: Any, dt: float, door: Mapping[str, Any] | None) -> tuple[Network, EventSet]:
+    """What `deploy` was given, as a network and recordings."""
+    from neuro.arrays import as_event_set
+
+    if isinstance(model, Network):
+        return model, as_event_set(data, model.dt)
+    from neuro.doors.choose import network_of
+
+    events = as_event_set(data, dt)
+    steps = max(1, math.ceil(events.duration / dt - 1e-9))
+    options = dict(door or {})
+    network = network_of(
+        model, events.batch(range(min(2, len(events))), dt, steps, options.get("high", 1)), dt, **options
+    )
+    return network, events
 
 
 @contextmanager

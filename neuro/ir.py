@@ -213,6 +213,11 @@ class Network:
     def __reduce__(self) -> tuple[Any, ...]:
         return Network, (dict(self.nodes), self.edges, self.dt, self.discretisation, dict(self.metadata))
 
+    def _repr_html_(self) -> str:
+        from neuro.html_tables import network
+
+        return network(self)
+
     def __repr__(self) -> str:
         lines = [f"Network({len(self.nodes)} nodes, dt={self.dt:g} s, {self.discretisation})"]
         for name in self.order:
