@@ -23,7 +23,7 @@ def search(
     trials: Annotated[int, typer.Option("--trials", min=1, help="Designs to try.")] = 64,
     workers: Annotated[int, typer.Option("--workers", min=1, help="Processes that share the work.")] = 1,
     seed: Annotated[int, typer.Option("--seed", help="Of what is proposed; training has its own.")] = 0,
-    sampler: Annotated[str, typer.Option("--sampler", help="tpe, or random to compare with.")] = "tpe",
+    sampler: Annotated[str, typer.Option("--sampler", help="evolve, tpe, or random to compare with.")] = "evolve",
     values: Annotated[
         list[str] | None,
         typer.Option(

@@ -83,7 +83,7 @@ def search(
     trials: int = 64,
     space: Mapping[str, Sequence[Any]] | None = None,
     objectives: Sequence[str] = OBJECTIVES,
-    sampler: str = "tpe",
+    sampler: str = "evolve",
     seed: int = 0,
     workers: int = 1,
     generation: int = GENERATION,
@@ -97,7 +97,7 @@ def search(
         out: folder for search.db (resumed), search.json and front.png.
         trials: designs to try, those that are refused included.
         space: narrows what may be chosen: name -> values.
-        sampler: "tpe", or "random" to compare with.
+        sampler: "evolve", "tpe" (Optuna's), or "random" to compare with.
         workers: processes; a script that uses more than one calls this under ``if __name__ == "__main__"``.
         generation: trials that are proposed together, from all before them. test: measure the front on test data.
 

@@ -181,7 +181,7 @@ def _trained(problem: Converted, width: int, depth: int, sparsity: float) -> Gra
     for phase in range(2):
         optimiser = torch.optim.Adam([*weights, *biases], RATE)
         for _ in range(problem.epochs):
-            for chosen in torch.randperm(len(x), generator=rng).split(BATCH):
+            for chosen in torch.randperm(len(x), generator=rng).split(BATCH):  # type: ignore[no-untyped-call]
                 loss = fn.cross_entropy(answer(x[chosen]), y[chosen])
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]

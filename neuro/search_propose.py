@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 
 from neuro.extend import require
+from neuro.search_front import front
 
 Point = dict[str, Any]
 Space = Mapping[str, tuple[Any, ...]]
 Known = Sequence[tuple[Point, tuple[float, ...] | None]]  # None: refused
 SAMPLERS: dict[str, Callable[..., list[Point]]] = {}
+STRANGERS = 0.2  # of what evolution proposes
 AGAIN = 50  # times a sampler may repeat itself before any new point is taken
 
 
@@ -67,6 +69,32 @@ def random(plan: Plan, seed: int, known: Known) -> list[Point]:
     return _new(plan, seen, lambda: _any(plan.space, rng), rng)
 
 
+@sampler("evolve")
+def evolve(plan: Plan, seed: int, known: Known) -> list[Point]:
+    """Children of designs that nothing beats: each name from one of two parents, then moved with probability 1 / names,
+    numbers to a neighbour, names to any. One in five is anything, and so is all before something was measured."""
+    rng = np.random.default_rng(seed)
+    seen = {key(point) for point, _ in known}
+    measured = [(point, values) for point, values in known if values is not None]
+    best = front(np.array([values for _, values in measured], dtype=np.float64)) if measured else np.zeros(0, np.bool_)
+    parents = [point for (point, _), is_best in zip(measured, best, strict=True) if is_best]
+
+    def ask() -> Point:
+        if not parents or rng.random() < STRANGERS:
+            return _any(plan.space, rng)
+        pair = [parents[int(rng.integers(len(parents)))] for _ in range(2)]
+        child = {}
+        for name, values in plan.space.items():
+            at = values.index(pair[int(rng.integers(2))][name])
+            if rng.random() < 1 / len(plan.space):
+                step = int(rng.choice((-1, 1)))
+                at = min(max(at + step, 0), len(values) - 1) if _ordered(values) else int(rng.integers(len(values)))
+            child[name] = values[at]
+        return child
+
+    return _new(plan, seen, ask, rng)
+
+
 @sampler("tpe")
 def tpe(plan: Plan, seed: int, known: Known) -> list[Point]:
     """Tree-structured Parzen estimators of good and other points (Ozaki et al. 2022, MOTPE), as Optuna has them. A
@@ -106,9 +134,13 @@ def tpe(plan: Plan, seed: int, known: Known) -> list[Point]:
             optuna.logging.set_verbosity(before)
 
 
+def _ordered(values: Sequence[Any]) -> bool:
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values)
+
+
 def _axis(optuna: Any, values: Sequence[Any]) -> Any:
     """Numbers have an order, names have none."""
-    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in values):
+    if _ordered(values):
         return optuna.distributions.IntDistribution(0, len(values) - 1)
     return optuna.distributions.CategoricalDistribution(tuple(range(len(values))))
 

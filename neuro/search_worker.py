@@ -24,7 +24,8 @@ class Problem(Protocol):
     that may be chosen.
     """
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     @property
     def digest(self) -> str: ...
@@ -71,7 +72,7 @@ def open_study(task: Task) -> Any:
 def _sampler(task: Task) -> Any:
     optuna = require("optuna", extra="search")
 
-    class Generations(optuna.samplers.BaseSampler):  # type: ignore[misc]  # of a package that is not there always
+    class Generations(optuna.samplers.BaseSampler):  # type: ignore[name-defined,misc]  # of a package that is not there always
         """Gives a trial what its number is due."""
 
         def __init__(self) -> None:
@@ -130,12 +131,12 @@ def _finish(task: Task, study: Any, trial: Any) -> None:
         point[name] = values[at]
     trial.set_user_attr("point", point)
     row = task.problem.measure(point, "valid")
-    values = costs(row, task.objectives)
+    found = costs(row, task.objectives)
     trial.set_user_attr("row", row)
-    if values is None:
+    if found is None:
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
     else:
-        study.tell(trial, list(values))
+        study.tell(trial, list(found))
 
 
 def costs(row: Mapping[str, Any], objectives: Sequence[str]) -> tuple[float, ...] | None:

@@ -60,7 +60,7 @@ def test_front_beats_all_others() -> None:
 
 def test_proposals_are_new_and_depend_on_nothing_but_what_is_known() -> None:
     toy = Toy()
-    for sampler in ("tpe", "random"):
+    for sampler in ("evolve", "tpe", "random"):
         plan = Plan(toy.space, 4, sampler, 3, 8)
         known: list[Any] = []
         for generation in range(4):
@@ -129,7 +129,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_killed_and_resumed_is_the_same(workers: int, tmp_path: Path) -> None:
     whole = search(Toy(), out=tmp_path / "whole", trials=24, seed=7)
     out = tmp_path / "killed"
@@ -156,6 +156,7 @@ def _rows(out: Path) -> int:
         return 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_said_and_its_trial_done_again(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="worker"):
         search(Toy(die_at=9, mark=str(tmp_path / "died")), out=tmp_path / "s", trials=24, seed=7, workers=2)
