@@ -54,7 +54,7 @@ def copy(g: Tracer, x: Given, src: Given, non_blocking: bool = False) -> Given:
     return arithmetic.tensor_of(src).expand(tuple(shape))
 
 
-@row("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout", "native_dropout")
+@row("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
 def dropout(g: Tracer, x: Value, p: float, train: bool) -> Value:
     if train and p > 0:
         raise Refused(REMEDIES["dropout"])

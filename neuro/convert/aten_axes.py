@@ -1,4 +1,4 @@
-"""Rows of `neuro.convert.aten_table`: along axes, and shapes."""
+"""Rows of `neuro.convert.aten_table`: shapes and parts."""
 
 from __future__ import annotations
 
@@ -9,51 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from neuro.convert import arithmetic, axes, layers, ops
+from neuro.convert import arithmetic, axes, layers
 from neuro.convert.arithmetic import Given
 from neuro.convert.aten_table import ATEN, row
-from neuro.convert.ops_shape import Largest, LogSoftmax
 from neuro.convert.trace import Refused, Tracer, Value, permute, reshape
 
 
-# along axes
-@row("softmax", "_softmax", "_safe_softmax")
-def softmax(g: Tracer, x: Value, dim: int, dtype: Any = None, half_to_float: bool = False) -> Value:
-    return g.put(ops.Softmax(_stored_from_end(x, dim)), x)
+@row("view", "_unsafe_view", "view_copy")
+def view(g: Tracer, x: Value, size: Sequence[int]) -> Value:
+    return reshape(g, x, size)
 
 
-@row("log_softmax", "_log_softmax")
-def log_softmax(g: Tracer, x: Value, dim: int, dtype: Any = None, half_to_float: bool = False) -> Value:
-    return g.put(LogSoftmax(_stored_from_end(x, dim)), x)
-
-
-def _stored_from_end(x: Value, dim: int) -> int:
-    stored = x.stored_axis(dim)
-    return -1 if stored == len(x.rest) else stored
-
-
-@row("mean")
-def mean(g: Tracer, x: Value, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Value:
-    return axes.mean(g, x, dim, keepdim)
-
-
-@row("sum")
-def total(g: Tracer, x: Value, dim: Any = None, keepdim: bool = False, dtype: Any = None) -> Value:
-    return axes.total(g, x, dim, keepdim)
-
-
-@row("amax", "max")
-def largest(g: Tracer, x: Value, dim: Any = None, keepdim: bool = False) -> Any:
-    seen = axes.axes_of(x, dim)
-    lost = 0 if keepdim else sum(a < x.batch for a in seen)
-    found = g.put(Largest(tuple(x.stored_axis(a) for a in seen), keepdim), x, batch=x.batch - lost)
-    return (found, None) if isinstance(dim, int) else found
-
-
-# shapes
-@row("view", "reshape", "_unsafe_view", "view_copy")
-def view(g: Tracer, x: Value, size: Any = None, shape: Any = None) -> Value:
-    return reshape(g, x, shape if size is None else size)
+@row("reshape")
+def reshaped(g: Tracer, x: Value, shape: Sequence[int]) -> Value:
+    return reshape(g, x, shape)
 
 
 @row("sym_size")
@@ -78,11 +47,35 @@ def permuted(g: Tracer, x: Value, dims: Sequence[int]) -> Value:
     return permute(g, x, dims)
 
 
-@row("transpose", "t", "swapaxes", "movedim", "numpy_T", "mT")
+@row("transpose", "t")
 def transpose(g: Tracer, x: Value, dim0: int = 0, dim1: int = 1) -> Value:
     axes = list(range(len(x.shape)))
     axes[dim0], axes[dim1] = axes[dim1], axes[dim0]
     return permute(g, x, axes)
+
+
+@row("mT")
+def last_two(g: Tracer, x: Value) -> Value:
+    return transpose(g, x, -2, -1)
+
+
+@row("numpy_T")
+def reversed_axes(g: Tracer, x: Value) -> Value:
+    return permute(g, x, range(len(x.shape))[::-1])
+
+
+@row("swapaxes")
+def swapaxes(g: Tracer, x: Value, axis0: int, axis1: int) -> Value:
+    return transpose(g, x, axis0, axis1)
+
+
+@row("movedim")
+def movedim(g: Tracer, x: Value, source: Any, destination: Any) -> Value:
+    if not isinstance(source, int):
+        raise Refused("movedim of several axes; use permute")
+    order = [a for a in range(len(x.shape)) if a != x.axis(source)]
+    order.insert(x.axis(destination), x.axis(source))
+    return permute(g, x, order)
 
 
 @row("squeeze")

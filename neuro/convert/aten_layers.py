@@ -13,7 +13,7 @@ from neuro.convert import arithmetic, layers
 from neuro.convert.arithmetic import Given
 from neuro.convert.aten_table import REMEDIES, row
 from neuro.convert.ops_shape import Take
-from neuro.convert.trace import Refused, Tracer, Value
+from neuro.convert.trace import Refused, Tracer, Value, permute
 
 
 @row("linear")
@@ -227,4 +227,19 @@ def upsample_nearest(g: Tracer, x: Value, output_size: Any = None, **scales: Any
     out = output_size or [math.floor(m * f) for m, f in zip(space, factors, strict=True)]
     for axis, (m, n) in enumerate(zip(space, out, strict=True), 2):
         x = g.put(Take(axis, tuple(k * m // n for k in range(n))), x)
+    return x
+
+
+@row("upsample_linear1d", "upsample_bilinear2d")
+def upsample_linear(g: Tracer, x: Value, output_size: Any = None, align_corners: bool = False, **scales: Any) -> Value:
+    """A matrix along each axis of space."""
+    layers.need_plain(x)
+    factors = scales.get("scale_factors") or [v for k, v in sorted(scales.items()) if k.startswith("scales")]
+    last = len(x.shape) - 1
+    for k, size in enumerate(x.shape[2:]):
+        how: dict[str, Any] = {"size": output_size[k]} if output_size else {"scale_factor": factors[k]}
+        eye = torch.eye(size, dtype=torch.float64)[None]
+        matrix = torch.nn.functional.interpolate(eye, mode="linear", align_corners=align_corners, **how)[0].T
+        swapped = [last if a == k + 2 else k + 2 if a == last else a for a in range(last + 1)]
+        x = permute(g, arithmetic.linear(g, permute(g, x, swapped), matrix), swapped)
     return x

@@ -14,6 +14,7 @@ R = TypeVar("R", bound=Row)
 ATEN: dict[str, Row] = {}
 REMEDIES = {
     "embedding": "give the network the embedded values instead of whole numbers",
+    "native_dropout": "a dropout that is active in evaluation (training=True); use training=self.training",
     "dropout": "a dropout that is active in evaluation (training=True); use training=self.training",
     "lstm": "unroll it over time in the module",
     "bernoulli": "a random operation has no place in a graph",

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from neuro.convert import aten_arithmetic, aten_axes, aten_layers  # noqa: F401  # register their rows
+from neuro.convert import aten_arithmetic, aten_axes, aten_layers, aten_reduce  # noqa: F401  # register their rows
 from neuro.convert.aten_table import ATEN, REMEDIES
 from neuro.convert.fuse import fused
 from neuro.convert.graph import Graph
