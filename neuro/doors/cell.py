@@ -152,7 +152,7 @@ def _close(found: Piece, cell: Cell, c: dict[str, Array], alpha: Array | None, s
     if mixed and recurrent is not None:
         raise ConversionError("a synapse, a membrane without leak, a late reset and recurrent weights at once")
     if weight.any():
-        if type(recurrent) is ir.Linear and alpha is None:
+        if isinstance(recurrent, ir.Linear) and not isinstance(recurrent, ir.Affine) and alpha is None:
             recurrent = ir.Linear(recurrent.weight + np.diag(weight.ravel()))
         elif recurrent is None and alpha is None and not mixed:
             recurrent = _own(weight, shape, 0)

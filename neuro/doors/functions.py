@@ -29,6 +29,7 @@ ADD = {"add", "__add__", "__radd__", "add_", "__iadd__"}
 SUBTRACT = {"sub", "__sub__", "subtract", "sub_", "__isub__"}
 MULTIPLY = {"mul", "__mul__", "__rmul__", "multiply", "mul_", "__imul__", "div", "__truediv__", "true_divide", "div_",
             "__itruediv__", "divide"}  # fmt: skip
+ANSWERS = SAME | VIEWS | MULTIPLY | {"softmax", "log_softmax", "argmax", "max", "topk", "sum", "mean", "__getitem__"}
 Follow = Callable[[Tracer, Any, Any, Any, list[Value]], None]
 
 
@@ -43,6 +44,9 @@ def follow(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any, values: 
         return None
     done = next((v for v in values if v.done), None)
     if done is not None:
+        same = {(v.op, v.slot) for v in values} == {(done.op, done.slot)}
+        if not (same and (name in ANSWERS or (name in ADD and len(values) > 1))):
+            return tracer.bad(f"{name} of what is summed over time; a network's answer ends there", values, out)
         for tensor in out if isinstance(out, (tuple, list)) else (out,):
             if isinstance(tensor, Tensor):
                 tracer.table[id(tensor)] = (tensor, done)
@@ -177,8 +181,8 @@ def _add(tracer: Tracer, call: Any, kwargs: Any, out: Any, values: list[Value], 
     name, (left, right, *_) = call
     factor *= float(kwargs.get("alpha", 1))
     known = [tracer.known(x) if isinstance(x, Tensor) else None for x in (left, right)]
-    if known[0] is not None and known[1] is not None:
-        a, b = known
+    a, b = known
+    if a is not None and b is not None:
         same = a.op is b.op and a.slot == b.slot
         if factor == 1 and same and (a.time != b.time or (a.time is None and left is not right and a.lead == 1)):
             return _note(tracer, out, replace(b, done="sum", time=None))
@@ -217,7 +221,7 @@ def _multiply(tracer: Tracer, call: Any, kwargs: Any, out: Any, values: list[Val
     assert value is not None
     if value.order == "?":
         raise Unclear(_ASK.format(tuple(tracer.given.shape)))
-    array = other.detach().double().cpu().numpy() if isinstance(other, Tensor) else np.float64(other)
+    array: Any = np.asarray(other.detach().double().cpu().numpy() if isinstance(other, Tensor) else np.float64(other))
     if divides:
         array = 1.0 / array
     while array.ndim > len(value.op.shape) and array.shape[0] == 1:

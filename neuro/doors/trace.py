@@ -95,8 +95,9 @@ def detached(module: nn.Module) -> nn.Module:
 
 def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     if id(module) in memo:
-        return memo[id(module)]  # type: ignore[no-any-return]
-    new = memo[id(module)] = type(module).__new__(type(module))
+        return memo[id(module)]  # type: ignore[no-any-return]  # it is a module
+    kind: Any = type(module)
+    new = memo[id(module)] = kind.__new__(kind)
     parts = {name: None if part is None else _copied(part, memo) for name, part in module._modules.items()}
     for name, value in module.__dict__.items():
         new.__dict__[name] = parts if name == "_modules" else copy.deepcopy(value, memo)
@@ -299,8 +300,9 @@ class Tracer(TorchFunctionMode):
                 return
             else:
                 raise Unclear(_ASK.format(tuple(self.given.shape)))
-        if value.done:
-            self.table[id(out)] = (out, value)
+        if value.done and not alone(module):
+            said = f"'{self.names[id(module)]}' ({type(module).__name__})"
+            self.bad(f"{said} takes what is summed over time; put it before the sum, it is linear", [value], out)
             return
         if alone(module):
             self.table[id(out)] = (out, value)
@@ -355,7 +357,7 @@ class Tracer(TorchFunctionMode):
         steps, batch = self.sizes
         step, new = tuple(tensor.shape[value.lead :]), tuple(out.shape)
         pair = (steps, batch) if value.order != "BT" else (batch, steps)
-        leads = [(2, pair)] if value.lead == 2 else []
+        leads: list[tuple[int, tuple[int, ...]]] = [(2, pair)] if value.lead == 2 else []
         leads += [(1, (tensor.shape[0],)), (1, (steps * batch,)), (2, pair)]
         length = 1
         for n in step:

@@ -95,11 +95,13 @@ def test_what_cannot_be_the_same_is_refused_with_the_remedy(
         neuron.min_v_mem = torch.tensor(floor)
     if fires is not None:
         neuron.spike_fn = type(str(fires), (), {})
-    other = fake(framework, *{"sinabs": ("IAF", 3), "norse": ("IAFCell", 3), "spikingjelly": ("IFNode", 3)}[framework])
+    # beside a neuron that is known; Norse's return pairs, which nn.Sequential cannot hand on
+    known = {"sinabs": ["IAF"], "spikingjelly": ["IFNode"], "norse": []}[framework]
+    layers = [*(fake(framework, kind, 3) for kind in known), neuron]
     sample = torch.zeros(*((1, 1) if framework == "sinabs" else (1,)), 3, dtype=torch.float64)
     with pytest.raises(UnsupportedLayer, match=said):
         getattr(neuro, f"from_{framework}")(
-            torch.nn.Sequential(other, neuron), sample, axes="BT" if framework == "sinabs" else "B"
+            torch.nn.Sequential(*layers), sample, axes="BT" if framework == "sinabs" else "B"
         )
 
 
@@ -110,3 +112,26 @@ def test_a_module_of_another_framework_and_a_wrong_precision_are_refused() -> No
         neuro.from_spikingjelly(_one("spikingjelly", "IFNode"), torch.zeros(1, 3), axes="B", precision="half")
     with pytest.raises(ConversionError, match="axes must be one of"):
         neuro.from_spikingjelly(_one("spikingjelly", "IFNode"), torch.zeros(1, 3), axes="TBC")
+
+
+class Summed(torch.nn.Module):
+    """Spikes are summed over time; then perhaps a layer."""
+
+    def __init__(self, after: torch.nn.Module) -> None:
+        super().__init__()
+        self.neuron, self.after = fake("spikingjelly", "IFNode", 3), after
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total: torch.Tensor | float = 0.0
+        for step in x:
+            total = total + self.neuron(step)
+        return self.after(total / len(x))  # type: ignore[no-any-return]
+
+
+def test_what_comes_after_the_sum_over_time_is_not_dropped() -> None:
+    x = torch.zeros(4, 2, 3, dtype=torch.float64)
+    network = neuro.from_spikingjelly(Summed(torch.nn.Identity()), x)
+    assert network.nodes[network.output].readout == "count"  # type: ignore[attr-defined]
+    layer = torch.nn.Linear(3, 2).double()
+    with pytest.raises(UnsupportedLayer, match=r"'after' \(Linear\) takes what is summed over time"):
+        neuro.from_spikingjelly(Summed(layer), x)
