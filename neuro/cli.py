@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -435,6 +435,11 @@ def _root(
         raise typer.Exit
 
 
+def _interrupted() -> NoReturn:
+    typer.echo("interrupted; what was finished is kept", err=True)
+    sys.exit(EXIT_INTERRUPTED)
+
+
 def main() -> None:
     """Entry point: errors raised on purpose become one message and an exit code, never a traceback."""
     # Idle torch threads wait instead of spinning: on a busy machine spinning costs many times the work.
@@ -442,8 +447,11 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        typer.echo("interrupted; what was finished is kept", err=True)
-        sys.exit(EXIT_INTERRUPTED)
+        _interrupted()
+    except SystemExit as end:  # typer ends a command that Ctrl-C reached without a word
+        if end.code == EXIT_INTERRUPTED:
+            _interrupted()
+        raise
     except MissingExtra as problem:
         typer.echo(f"error: {problem}", err=True)
         sys.exit(EXIT_EXTRA)

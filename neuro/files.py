@@ -47,3 +47,17 @@ def _digest(file: Any) -> str:  # Python 3.10 has no file_digest
     for block in iter(lambda: file.read(1 << 20), b""):
         digest.update(block)
     return digest.hexdigest()
+
+
+@contextmanager
+def hdf5_bytes(into: list[bytes]) -> Iterator[Any]:
+    """An HDF5 file made in memory; its bytes are put into ``into`` when all of it is written.
+
+    On a full disk the HDF5 library crashes when it closes a file that it could not write, so it never writes one.
+    """
+    import h5py
+
+    with h5py.File("memory", "w", driver="core", backing_store=False) as file:
+        yield file
+        file.flush()
+        into.append(file.id.get_file_image())

@@ -9,6 +9,7 @@ is read in a process of its own (`neuro.nir_worker`), which may crash or be ende
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from neuro.errors import FormatError
-from neuro.files import atomic_path
+from neuro.files import atomic_path, hdf5_bytes
 from neuro.nir_hdf5 import DAMAGE, MAX_BYTES, Tree, read_hdf5, write_group
 
 VERSION = "1.0.8"  # of the nir package whose layout this is
@@ -109,15 +110,13 @@ def write_tree(path: Path | str, tree: Mapping[str, Any]) -> None:
 
     path = Path(path)
     try:
+        image: list[bytes] = []
+        with hdf5_bytes(image) as file:
+            file.create_dataset("version", data=VERSION, dtype=h5py.string_dtype())
+            write_group(file.create_group("node", track_order=True), tree)
+        written = io.BytesIO(image[0])
+        size = len(image[0])
         with atomic_path(path) as temporary:
-            with h5py.File(temporary, "w") as file:
-                file.create_dataset("version", data=VERSION, dtype=h5py.string_dtype())
-                write_group(file.create_group("node", track_order=True), tree)
-            with temporary.open("r+b") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(0)
-                seal = _seal(file, size)
-                file.seek(size)
-                file.write(seal)
+            temporary.write_bytes(image[0] + _seal(written, size))
     except DAMAGE as cause:
         raise FormatError(f"{path}: cannot be written ({cause})") from cause

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.errors import DoesNotFit, UnsupportedNode, Violation
-from neuro.files import atomic_path
+from neuro.files import atomic_path, hdf5_bytes
 from neuro.hardware.export import Exporter
 from neuro.hardware.export.lava_limits import (
     EXCITATORY,
@@ -264,11 +264,10 @@ def write(program: Program, path: Path | str, *, steps: int = 0) -> Path:
     Raises:
         UnsupportedNode, DoesNotFit: see `layers_of`.
     """
-    import h5py
-
     path = Path(path)
     layers = layers_of(program)
-    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+    image_bytes: list[bytes] = []
+    with hdf5_bytes(image_bytes) as file:
         n = 0
         if layers and layers[0].forward.kind == "conv":
             group = file.create_group("layer/0")
@@ -285,6 +284,8 @@ def write(program: Program, path: Path | str, *, steps: int = 0) -> Path:
             _write_layer(file.create_group(f"layer/{n}"), layer)
             n += 1
         file["simulation/Ts"], file["simulation/tSample"] = 1, steps
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(image_bytes[0])
     return path
 
 

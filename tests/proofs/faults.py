@@ -141,6 +141,13 @@ def again(name: str, argv: list[str], out: Path, read: Callable[[Path], dict[str
     return compare(Job(name, lambda o, _: argv, read), whole, out)
 
 
+def again_whole(name: str, out: Path, read: Callable[[Path], dict[str, Any]], whole: Path) -> list[str]:
+    """What is missing in a folder that should be whole."""
+    from kill_resume import compare
+
+    return compare(Job(name, lambda o, _: [], read), whole, out)
+
+
 def disturbed(table: Table, scratch: Path, rng: random.Random, times: int, kinds: set[str]) -> None:
     """Ctrl-C and full disks."""
     for name, (argv_of, read) in commands(scratch).items():
@@ -155,7 +162,11 @@ def disturbed(table: Table, scratch: Path, rng: random.Random, times: int, kinds
                 out = scratch / f"{name}-interrupted-{k}"
                 after = rng.uniform(0.1, 0.95) * took
                 code, said = run(argv_of(out), stop_s=after)
-                bad = judged(code, said) or again(name, argv_of(out), out, read, whole)
+                if code == -signal.SIGINT and not said:  # Python was ending: all had been written
+                    bad = again_whole(name, out, read, whole)
+                else:
+                    bad = judged(code, said)
+                bad = bad or again(name, argv_of(out), out, read, whole)
                 table.add("ctrl-c", f"{name} after {after:.2f} s", bad)
             if "full disk" in kinds:
                 out = scratch / f"{name}-full-{k}"
