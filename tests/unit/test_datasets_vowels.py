@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from neuro.datasets import source
+from neuro.datasets.npz import write_npz
 from neuro.datasets.vowels import PERIOD, SPEAKERS, series
 from neuro.errors import BadConfig, BadEventFile
 
@@ -58,6 +59,6 @@ def test_what_is_wrong_is_named(tmp_path: Path) -> None:
     arrays = {"frames": np.zeros((5, 12), np.int32), "length": np.array([2, 3]), "speaker": np.array([0, 1])}
     for changed in ({"length": np.array([2, 2])}, {"speaker": np.array([0, 9])}, {"frames": np.zeros((5, 11), int)}):
         file = tmp_path / "series.npz"
-        np.savez(file, **{**arrays, "test": np.array([0, 1]), **changed})
+        write_npz(file, {**arrays, "test": np.array([0, 1]), **changed})
         with pytest.raises(BadEventFile, match="not a file of the known layout"):
             series(path=file)

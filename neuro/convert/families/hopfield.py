@@ -78,4 +78,5 @@ def spread(layer: Hopfield, q: Tensor) -> Tensor:
     """[batch]: E |error|^2 of one spike; that of N spikes is 1 / N of it."""
     with torch.no_grad():
         p = layer.weights(q)
-        return p @ (layer.values**2).sum(1) - (layer(q) ** 2).sum(1)
+        y: Tensor = p @ (layer.values**2).sum(1) - (layer(q) ** 2).sum(1)
+        return y

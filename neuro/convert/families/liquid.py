@@ -79,7 +79,8 @@ class Liquid(nn.Module):
         for k in range(u.shape[1]):
             now = dt[:, k : k + 1]
             x = torch.where(now > 0, self.cell(u[:, k], x, now.clamp_max(LONGEST)), x)
-        return self.out(x)
+        y: Tensor = self.out(x)
+        return y
 
 
 @dataclass(frozen=True, eq=False)

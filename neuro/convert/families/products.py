@@ -63,7 +63,8 @@ class Quadratic(nn.Module):
             self.square, self.out = nn.Linear(inputs, hidden), nn.Linear(hidden, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.out(fn.relu(self.first(x) * self.second(x) + self.square(x * x)))
+        y: Tensor = self.out(fn.relu(self.first(x) * self.second(x) + self.square(x * x)))
+        return y
 
 
 def quadratic_graph(net: Quadratic, x: Tensor, levels: int = 16, bits: int = 14) -> Graph:
@@ -128,7 +129,8 @@ class HyperNet(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor) -> Tensor:
         weight = torch.einsum("br,rhi->bhi", torch.tanh(self.mix(c)), self.basis)
-        return self.out(fn.relu((weight @ x[..., None])[..., 0] + self.bias))
+        y: Tensor = self.out(fn.relu((weight @ x[..., None])[..., 0] + self.bias))
+        return y
 
 
 def hyper_graph(net: HyperNet, x: Tensor, c: Tensor, levels: int = 16, bits: int = 14) -> Graph:

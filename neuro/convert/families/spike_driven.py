@@ -48,7 +48,8 @@ class RepConv(nn.Module):
         _, shift = affine(self.norm1)
         shift = shift[:, None, None]
         y = fn.pad(self.norm1(self.first(x)) - shift, (1, 1, 1, 1)) + shift
-        return self.norm2(self.last(self.middle(y)))
+        y: Tensor = self.norm2(self.last(self.middle(y)))
+        return y
 
 
 def affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -86,7 +87,8 @@ class Block(nn.Module):
         q, k, v = (self.fire(f(s)).reshape(shape).transpose(-1, -2) for f in (self.q, self.k, self.v))
         a = self.fire(self.scale * (q @ (k.transpose(-1, -2) @ v)))
         x = x + self.out(a.transpose(-1, -2).reshape(x.shape))
-        return x + self.norm2(self.down(self.fire(self.norm1(self.up(self.fire(x))))))
+        y: Tensor = x + self.norm2(self.down(self.fire(self.norm1(self.up(self.fire(x))))))
+        return y
 
 
 class SpikeDriven(nn.Module):
@@ -105,7 +107,8 @@ class SpikeDriven(nn.Module):
         z = self.norm(self.stem(x))
         for block in self.blocks:
             z = block(z)
-        return self.head(self.fire(z.mean((2, 3))))
+        y: Tensor = self.head(self.fire(z.mean((2, 3))))
+        return y
 
 
 def to_graph(net: SpikeDriven, bits: int = 16) -> Graph:

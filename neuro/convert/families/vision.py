@@ -51,7 +51,8 @@ class Block(nn.Module):
         q, k, v = (f(n).reshape(batch, tokens, self.heads, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
         p = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, -1)
         x = x + self.out((p @ v).transpose(1, 2).reshape(batch, tokens, dim))
-        return x + self.down(fn.gelu(self.up(self.norm2(x))))
+        y: Tensor = x + self.down(fn.gelu(self.up(self.norm2(x))))
+        return y
 
 
 class ViT(nn.Module):
@@ -77,7 +78,8 @@ class ViT(nn.Module):
         z = torch.cat([self.token.expand(len(z), 1, -1), z], 1) + self.places
         for block in self.blocks:
             z = block(z)
-        return self.head(self.norm(z[:, 0]))
+        y: Tensor = self.head(self.norm(z[:, 0]))
+        return y
 
 
 def to_graph(vit: ViT, x: Tensor, levels: int = 16, bits: int = 14) -> Graph:
