@@ -38,7 +38,10 @@ FOUNDATION = ("errors", "extend", "ir", "node", "stateless", "neuron", "shapes",
               "html_tables")  # fmt: skip
 # heavy packages load where they are used: never at import time of these layers
 LAZY = ("torch", "numba", "lava", "nir", "h5py", "tonic", "snntorch", "norse", "matplotlib", "scipy", "pooch")
-EAGER_TORCH = ("neuro.nn", "neuro.learn", "neuro.train", "neuro.convert", "neuro.doors")  # they are about torch
+EAGER_TORCH = (  # torch is what these are about
+    *("neuro.nn", "neuro.learn", "neuro.train", "neuro.convert"),
+    *("neuro.conversion", "neuro.conversion_chips", "neuro.conversion_data"),
+)
 EAGER_NUMBA = ("neuro.jit", "neuro.hardware", "neuro.datasets", "neuro.engine", "neuro.plasticity", *EAGER_TORCH)
 
 
