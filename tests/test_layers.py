@@ -39,7 +39,7 @@ FOUNDATION = ("errors", "extend", "ir", "node", "stateless", "neuron", "shapes",
 # heavy packages load where they are used: never at import time of these layers
 LAZY = ("torch", "numba", "lava", "nir", "h5py", "tonic", "snntorch", "norse", "matplotlib", "scipy", "pooch")
 EAGER_TORCH = (  # torch is what these are about
-    *("neuro.nn", "neuro.learn", "neuro.train", "neuro.convert"),
+    *("neuro.nn", "neuro.learn", "neuro.train", "neuro.convert", "neuro.doors"),
     *("neuro.conversion", "neuro.conversion_chips", "neuro.conversion_data"),
 )
 EAGER_NUMBA = ("neuro.jit", "neuro.hardware", "neuro.datasets", "neuro.engine", "neuro.plasticity", *EAGER_TORCH)
