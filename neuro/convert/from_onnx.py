@@ -23,9 +23,11 @@ from neuro.convert.onnx_file import opset, read, tensor, weights
 from neuro.convert.onnx_fold import fold
 from neuro.convert.onnx_table import HARMLESS, ONNX, supported
 from neuro.convert.trace import Refused, Tracer, Value
-from neuro.errors import ConversionError, FormatError, UnsupportedLayer
+from neuro.errors import ConversionError, FormatError, NeuroError, UnsupportedLayer
 
 ELSE = "neuro.convert.from_onnx.supported() lists what is taken"
+# what attributes of the wrong kind, sizes that do not fit and text that is none raise where they are used
+DAMAGE = (TypeError, ValueError, RuntimeError, KeyError, IndexError, AttributeError, OverflowError, ArithmeticError)
 BATCH = 3  # while tracing, where the file leaves it open
 
 
@@ -50,6 +52,17 @@ def from_onnx(
         MissingExtra: pip install 'axonport[convert]'.
     """
     path = Path(path)
+    try:
+        return _graph(path, shapes, output)
+    except NeuroError as problem:
+        if str(path) in str(problem):
+            raise
+        raise type(problem)(f"{path}: {problem.title}", problem.violations) from problem
+    except DAMAGE as cause:
+        raise FormatError(f"{path} is damaged, or says what no graph holds: {type(cause).__name__}: {cause}") from cause
+
+
+def _graph(path: Path, shapes: Mapping[str, Sequence[int]] | None, output: int | str | None) -> Graph:
     model = read(path)
     known: dict[str, Any] = {"": None, **weights(model, path.resolve().parent)}
     opened = [each for each in model.graph.input if each.name not in known]
