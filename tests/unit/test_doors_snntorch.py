@@ -70,7 +70,7 @@ RESETS = ("subtract", "zero", "none")
 LATE_ZERO = {"Synaptic", "Synaptic without leak", "Lapicque", "RLeaky", "RLeaky one to one", "RSynaptic"}
 
 
-@pytest.mark.parametrize(("kind", "reset"), itertools.product(NEURONS, RESETS))
+@pytest.mark.parametrize(("kind", "reset"), list(itertools.product(NEURONS, RESETS)))
 def test_spikes_are_those_of_snntorch(kind: str, reset: str) -> None:
     net = nn.Sequential(dense(), NEURONS[kind](reset_mechanism=reset, **HIDDEN), dense(out=5, seed=1),
                         snn.Leaky(beta=0.7, **HIDDEN)).double()  # fmt: skip
