@@ -68,6 +68,8 @@ def fit(
     steps += [bias * g.pull, per_neuron(layer, "v_reset", 0.0)]
     scale = _scale(layer, g, most, np.abs(bias) + np.abs(rest), np.abs(lead), np.concatenate(steps))
     shifts = _least_shifts(layer, g, scale, most) if ring == "safe" else _usual_shifts(layer, scale, real, step)
+    if ring == "safe" and (layer.c.beta < 1).all():
+        scale = _whole_words(real, scale, max(shifts))
     weights = _weights(real, scale, shifts)
     while (
         ring == "safe"
@@ -162,6 +164,13 @@ def _least_shifts(layer: Layer, g: Gains, scale: float, most: Array) -> list[int
     """The smallest shifts at which the sums fit; without leak those at which weights are whole units of v."""
     whole = 0 if (layer.c.beta < 1).any() else round(float(np.log2(1 / g.pull.max())))
     return [max(whole, int(np.ceil(np.log2(max(scale * float(t.max(initial=0.0)), 1.0) / FULL)))) for t in most]
+
+
+def _whole_words(real: list[Array], scale: float, shift: int) -> float:
+    """A scale, at most halved, at which weights that lie on a grid are whole words and so lose nothing."""
+    grid = grid_of(np.concatenate(real), WEIGHT) if real else None
+    words = 0 if grid is None else int(scale * grid / 2.0**shift * (1 + 1e-9))
+    return scale if not words or grid is None else words * 2.0**shift / grid
 
 
 def _usual_shifts(layer: Layer, scale: float, real: list[Array], step: int) -> list[int]:

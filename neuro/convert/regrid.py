@@ -70,7 +70,7 @@ def _regridded(graph: Graph, fit: Fit, answer: Callable[[float, Tensor], Tensor]
     """fit: (gain, step, base, unit) of a population -> (gain, step, base) as they shall be; unit [channels]: of its
     whole weights, since a chip finds a grid of its own for each channel. answer: (gain, base) -> that of the answer."""
     graph = prepared(graph, "levels", lambda operation: isinstance(operation, Quantise))
-    front, shapes, bad = entrance(graph), shapes_of(graph), []  # type: ignore[var-annotated]
+    front, shapes, bad = entrance(graph), shapes_of(graph), []
     first = graph.ops[front]
     assert isinstance(first, Quantise)
     bad += [f"'{n}' must have one step, and levels from 0 on" for n in graph.neurons if not _simple(graph.ops[n])]

@@ -3,9 +3,9 @@
     python tests/proofs/conversion_chips.py [--quick] [--json OUT]
 
 Three networks are trained on the embedded MNIST digits (7,000; the best epoch on 1,000 others), and judged on the 2,000
-test digits: "small", 4-bit weights and 3 levels (threshold units on Loihi 1 and 2 and SpiNNaker 1 and 2, levels on
-Akida 1 and 2, for which scales are rounded to the chip's own numbers first); "trinary", weights -1, 0, 1 and one level,
-fan-in 128 at most (TrueNorth, and Loihi 2 beside it); "graded", rectifiers without levels, weights of 4 bits and no
+test digits: "small", 4-bit weights and 3 levels (threshold units on Loihi 2 and SpiNNaker 1 and 2, levels on Akida 1
+and 2, for which scales are rounded to the chip's own numbers first); "trinary", weights -1, 0, 1 and one level, fan-in
+128 at most (TrueNorth, and Loihi 1 and 2 beside it); "graded", rectifiers without levels, weights of 4 bits and no
 biases (Loihi 2's graded messages). `--quick` trains little and takes 60 digits.
 
 Exits 1 unless: every value of every population, every score and every decision of every chip is that of the quantised
@@ -53,7 +53,7 @@ class Small(nn.Module):
         self.last = nn.Linear(24 * 49, 10, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(fn.relu(self.second(fn.relu(self.first(x)))).flatten(1))
+        return self.last(fn.relu(self.second(fn.relu(self.first(x)))).flatten(1))  # type: ignore[no-any-return]
 
 
 class Trinary(nn.Module):
@@ -75,12 +75,14 @@ def trained(model: nn.Module, x: Tensor, y: Tensor, epochs: int, lr: float = 2e-
     """The float network, by Adam."""
     rng = torch.Generator().manual_seed(SEED)
     optimiser = torch.optim.Adam(model.parameters(), lr)
+    decay = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     for _ in range(epochs):
         for chosen in torch.split(torch.randperm(len(x), generator=rng), 64):
             loss = fn.cross_entropy(model(x[chosen]), y[chosen])
             optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
+        decay.step()
     return model.eval()
 
 
@@ -116,8 +118,8 @@ def main() -> int:
     torch.manual_seed(SEED)
     fit, valid, test = tensors("train"), tensors("valid"), tensors("test")
     if args.quick:
-        fit, valid, test = ((x[:n], y[:n]) for (x, y), n in ((fit, 1000), (valid, 200), (test, 60)))  # type: ignore[assignment]
-    epochs, tuned = (1, 1) if args.quick else (8, 6)
+        fit, valid, test = ((x[:n], y[:n]) for (x, y), n in ((fit, 1000), (valid, 200), (test, 60)))
+    epochs, tuned = (1, 1) if args.quick else (16, 10)
     x, y = test[0].to(torch.float64), test[1]
     graphs, networks = {}, {}
     for name, model, options in (
@@ -126,7 +128,7 @@ def main() -> int:
     ):
         started = time.perf_counter()
         original = from_torch(trained(model, *fit, epochs), fit[0][:2]).to(torch.float64)
-        graph = quantise(original, fit[0][:500].to(torch.float64), **options)  # type: ignore[arg-type]
+        graph = quantise(original, fit[0][:500].to(torch.float64), **options)
         several = tuned if name == "small" else 3 * tuned
         graphs[name] = tune(graph, *fit, epochs=several, weight_bits=options["weight_bits"], valid=valid, seed=SEED)  # type: ignore[arg-type]
         networks[name] = {
@@ -140,13 +142,13 @@ def main() -> int:
     graded = graded.replace(rounded(graded, 4))
     chips: list[tuple[str, str, Graph, str, dict[str, Any], dict[str, Any]]] = [
         ("small", "loihi2", graphs["small"], "loihi2", {}, {}),
-        ("small", "loihi1", graphs["small"], "loihi1", {}, {}),
         ("small", "spinnaker1", graphs["small"], "spinnaker1", {}, {}),
         ("small", "spinnaker2", graphs["small"], "spinnaker2", {}, {}),
         ("small", "akida1", whole_steps(graphs["small"]), "akida1", {}, {"weight_bits": 4}),
         ("small", "akida2", in_levels(graphs["small"]), "akida2", {}, {"weight_bits": 4}),
         ("trinary", "truenorth", graphs["trinary"], "truenorth", {}, {}),
         ("trinary", "loihi2", graphs["trinary"], "loihi2", {"readout": "spikes"}, {}),
+        ("trinary", "loihi1", graphs["trinary"], "loihi1", {"readout": "spikes"}, {}),
         ("graded", "loihi2", graded, "loihi2", {"form": "graded", "input_levels": 3}, {"readout_headroom": 0.02}),
     ]
     rows, certificates = [], {}
@@ -160,9 +162,7 @@ def main() -> int:
     caught = {}
     sound = lower_for(graphs["small"], "loihi2")
     for how in ("threshold x 1.1", "one weight flipped"):
-        wrong = certify_on_chip(
-            broken(sound, "relu_1" if "relu_1" in sound.node else last(sound), how), "loihi2", x[:40]
-        )
+        wrong = certify_on_chip(broken(sound, last(sound), how), "loihi2", x[:40])
         caught[how] = {"values": wrong.values, "differ": wrong.differ, "holds": wrong.holds}
     print(json.dumps(caught), flush=True)
     checks = {
@@ -191,7 +191,17 @@ def last(lowered: Lowered) -> str:
 
 def row_of(net: str, c: ChipCertificate, seconds: float) -> dict[str, Any]:
     """What is kept of a certificate."""
-    keys = ("chip", "form", "samples", "values", "differ", "decisions", "scores", "accuracy", "quantised_accuracy")
+    keys: tuple[str, ...] = (
+        "chip",
+        "form",
+        "samples",
+        "values",
+        "differ",
+        "decisions",
+        "scores",
+        "accuracy",
+        "quantised_accuracy",
+    )
     keys += ("cores", "neurons", "weight_bits", "energy_j", "latency_s", "rounded", "off_whole", "claim")
     whole = c.to_json()
     return {"network": net, **{k: whole[k] for k in keys}, "substitutions": list(c.substitutions), "seconds": seconds}

@@ -89,7 +89,7 @@ def test_akida_is_equal_once_scales_are_its_own(levels: int) -> None:
         assert off < 0.25  # the graph that it was made of, nearly
 
 
-@pytest.mark.parametrize("chip", ["loihi1", "loihi2", "spinnaker2"])
+@pytest.mark.parametrize("chip", ["loihi1", "loihi2", "spinnaker1", "spinnaker2"])
 def test_eight_bits_fill_the_weights(chip: str) -> None:
     graph = quantise(FLOAT, IMAGES, levels=3, weight_bits=8, input_levels=3)
     found = certify_on_chip(lower_for(graph, chip), chip, IMAGES)
