@@ -130,13 +130,14 @@ class CNN(nn.Module):
             self.residual, width = residual, 12
             self.first, self.norm1 = nn.Conv2d(1, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
             self.second, self.norm2 = nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width)
-            self.third, self.out = nn.Conv2d(width, 2 * width, 3), nn.Linear(2 * width * 4, 10)
+            self.third, self.out = nn.Conv2d(width, 2 * width, 3), nn.Linear(2 * width, 10)
 
     def forward(self, x: Tensor) -> Tensor:
         a = fn.avg_pool2d(fn.relu(self.norm1(self.first(x))), 2)
         b = self.norm2(self.second(a))
         b = fn.avg_pool2d(fn.relu(a + b if self.residual else b), 2)  # 3 x 3
-        return self.out(fn.relu(self.third(fn.pad(b, (0, 1, 0, 1)))).flatten(1))
+        y: Tensor = self.out(fn.relu(self.third(b)).flatten(1))
+        return y
 
 
 def mlp(quick: bool) -> Row:

@@ -122,7 +122,8 @@ def test_experts_that_are_not_chosen_receive_nothing(digits: Data, tmp_path: Pat
 
 def stored(digits: Data) -> tuple[hopfield.Hopfield, Tensor, Tensor]:
     def centred(x: Tensor) -> Tensor:
-        return (x - 0.5) / (x - 0.5).norm(dim=1, keepdim=True)
+        y: Tensor = (x - 0.5) / (x - 0.5).norm(dim=1, keepdim=True)
+        return y
 
     x, y, held_out, labels = digits
     layer = hopfield.Hopfield(centred(x)[:100], 4 * fn.one_hot(y[:100], 10).float())

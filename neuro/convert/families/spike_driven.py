@@ -47,8 +47,8 @@ class RepConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         _, shift = affine(self.norm1)
         shift = shift[:, None, None]
-        y = fn.pad(self.norm1(self.first(x)) - shift, (1, 1, 1, 1)) + shift
-        y: Tensor = self.norm2(self.last(self.middle(y)))
+        padded = fn.pad(self.norm1(self.first(x)) - shift, (1, 1, 1, 1)) + shift
+        y: Tensor = self.norm2(self.last(self.middle(padded)))
         return y
 
 
