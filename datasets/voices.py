@@ -120,4 +120,5 @@ def contrast(levels: NDArray[np.float64], share: float) -> NDArray[np.float64]:
     np.cumsum(levels, axis=2, out=ends[:, :, 1:])
     first, last = np.maximum(np.arange(bands) - NEIGHBOURS, 0), np.minimum(np.arange(bands) + NEIGHBOURS + 1, bands)
     mean = (ends[:, :, last] - ends[:, :, first]) / (last - first)
-    return levels - share * mean
+    contrasted: NDArray[np.float64] = levels - share * mean
+    return contrasted

@@ -245,11 +245,11 @@ class _Draft:
         for (sender, late), times in found.items():
             if times > 1:
                 helper = self._free(f"{sender}_times_{times}")
-                self.nodes[helper] = ir.Scale(float(times))
+                self.nodes[helper] = ir.Scale(np.array(float(times)))
                 self.edges += [(sender, helper, 0), (helper, target, late)]
             elif late and senders.count(sender) > 1:
                 helper = self._free(f"{sender}_late")
-                self.nodes[helper] = ir.Delay(late)
+                self.nodes[helper] = ir.Delay(np.array(late))
                 self.edges += [(sender, helper, 0), (helper, target, 0)]
             else:
                 self.edges.append((sender, target, late))
@@ -270,7 +270,7 @@ class _Draft:
             if missing < 0:
                 raise UnsupportedLayer("a loop of this module has no step of delay in it", [f"{source} -> {target}"])
             name = self._free(f"{source}_late")
-            self.nodes[name] = ir.Delay(missing)
+            self.nodes[name] = ir.Delay(np.array(missing))
             self.edges.remove((source, target, late))
             self.edges += [(source, name, 0), (name, target, late - missing)]
         raise UnsupportedLayer("the delays of this module's loops cannot be written")

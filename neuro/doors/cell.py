@@ -162,7 +162,7 @@ def _close(found: Piece, cell: Cell, c: dict[str, Array], alpha: Array | None, s
             if alpha is not None:
                 found.nodes["_back"] = _own(-alpha * weight, shape, 1)
                 if not isinstance(found.nodes["_back"], ir.Linear):
-                    found.nodes["_wait"] = ir.Delay(1)
+                    found.nodes["_wait"] = ir.Delay(np.array(1))
                     found.edges += [("_back", "_wait", 0), ("_wait", found.enters, 1)]
                 else:
                     found.edges.append(("_back", found.enters, 1))

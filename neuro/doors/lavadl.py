@@ -148,12 +148,12 @@ def _cuba(alpha: float, beta: float, threshold: float, shape: tuple[int, ...], d
     if alpha == 0:
         if beta == 1:
             return ir.IF(v_threshold=full)
-        return ir.LIF(tau_mem=np.full(shape, dt / (1 - beta)), v_threshold=full, r=1 / (1 - beta))
+        return ir.LIF(tau_mem=np.full(shape, dt / (1 - beta)), v_threshold=full, r=np.array(1 / (1 - beta)))
     if beta == 1:
         raise FormatError("vDecay 0 behind a current that decays")
     return ir.CubaLIF(
         tau_syn=np.full(shape, dt / (1 - alpha)), tau_mem=np.full(shape, dt / (1 - beta)), v_threshold=full,
-        r=1 / (1 - beta), w_in=1 / (1 - alpha),
+        r=np.array(1 / (1 - beta)), w_in=np.array(1 / (1 - alpha)),
     )  # fmt: skip
 
 

@@ -43,7 +43,8 @@ def row(module: nn.Module) -> Make | None:
             wrapped = own.__module__.startswith("spikingjelly.activation_based.layer")
             if own is not cls and not issubclass(cls, own) and not wrapped:
                 return None
-            return LAYERS.get(cls, _vanished)
+            make: Make = LAYERS.get(cls, _vanished)
+            return make
     return None
 
 

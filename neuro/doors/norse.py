@@ -54,7 +54,8 @@ def from_norse(
         ConversionError: the sample does not suit the module, or its axes cannot be told.
     """
     if dt is None:
-        dt = next((float(m.dt) for m in module.modules() if DOOR.neuron(m) and hasattr(m, "dt")), 1e-3)
+        steps: list[Any] = [m.dt for m in module.modules() if DOOR.neuron(m) and hasattr(m, "dt")]
+        dt = float(steps[0]) if steps else 1e-3
     return open_door(DOOR, module, sample, options=Options(dt, "euler"), axes=axes, readout=readout, high=high)
 
 

@@ -95,13 +95,15 @@ def detached(module: nn.Module) -> nn.Module:
 
 def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
     if id(module) in memo:
-        return memo[id(module)]  # type: ignore[no-any-return]  # it is a module
+        known: nn.Module = memo[id(module)]
+        return known
     kind: Any = type(module)
     new = memo[id(module)] = kind.__new__(kind)
     parts = {name: None if part is None else _copied(part, memo) for name, part in module._modules.items()}
     for name, value in module.__dict__.items():
         new.__dict__[name] = parts if name == "_modules" else copy.deepcopy(value, memo)
-    return new
+    made: nn.Module = new
+    return made
 
 
 def trace(
