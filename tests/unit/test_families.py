@@ -117,6 +117,10 @@ def test_experts_that_are_not_chosen_receive_nothing(digits: Data, tmp_path: Pat
             assert bool((floating == quantised)[margin > 0].all())
             assert float(moved.min()) > 0
             assert int((margin > 0).sum()) > len(held_out) / 2
+            coarse = moe.to_graphs(net, x.double(), levels=1)  # here winners do change, and never where they must not
+            quantised = coarse.router.run(held_out).argmax(1)
+            assert int((floating != quantised).sum()) > 5
+            assert bool((floating == quantised)[moe.margins(net, coarse, held_out)[0] > 0].all())
     assert messages[0] < messages[1] < messages[2]
 
 
