@@ -90,7 +90,7 @@ def read(split: str, path: Path | None, **options: Any) -> EventSet:
 SOURCE = Source(
     name="japanese_vowels",
     title="Japanese Vowels, nine speakers",
-    licence="CC BY 4.0",
+    licence="not stated in the files; CC BY 4.0 as of its repository, not verified",
     citation="Kudo, Toyama, Shimbo 1999, Pattern Recognition Letters 20:1103-1111, doi:10.24432/C5NS47",
     url="https://doi.org/10.24432/C5NS47",
     shape=(72,),

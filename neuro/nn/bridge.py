@@ -348,7 +348,7 @@ def to_module(network: Network, dtype: torch.dtype = torch.float32, **neuron_opt
     output, source = network.nodes[network.output], network.nodes[network.input]
     assert isinstance(output, ir.Output)
     assert isinstance(source, ir.Input)
-    return SpikingNetwork(
+    made = SpikingNetwork(
         layers,
         edges,
         input_shape=network.shapes[network.input],
@@ -357,6 +357,8 @@ def to_module(network: Network, dtype: torch.dtype = torch.float32, **neuron_opt
         discretisation=network.discretisation,
         high=source.high,
     )
+    made.without_weights = dtype
+    return made
 
 
 def _listening(neuron: Any, weight: ir.Linear, dtype: torch.dtype) -> nn.Module:

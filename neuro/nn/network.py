@@ -95,6 +95,7 @@ class SpikingNetwork(nn.Module):
         self.names = tuple(names)
         self.input_shape, self.dt = tuple(input_shape), dt
         self.readout, self.discretisation, self.high = readout, discretisation, high
+        self.without_weights: torch.dtype | None = None  # that a network computes in which has no weights to tell it
         # one neuron per layer: the IR's own rules decide on order, loops and what nothing reaches
         stand_ins = {INPUT: ir.Input((1,)), **{n: ir.IF(np.ones(1)) for n in names}, OUTPUT: ir.Output("sum")}
         skeleton = ir.Network(stand_ins, self.edges, self.dt)
@@ -163,7 +164,7 @@ class SpikingNetwork(nn.Module):
     def _received(self, x: Tensor) -> Tensor:
         """The input in the dtype of the weights, as bits where it has no other values."""
         parameter = next(self.parameters(), None)
-        dtype = torch.get_default_dtype() if parameter is None else parameter.dtype
+        dtype = (self.without_weights or torch.get_default_dtype()) if parameter is None else parameter.dtype
         if isinstance(x, Spikes):
             return x if x.dtype == dtype else Spikes(x.words, tuple(x.shape), dtype)
         if x.dtype in (torch.uint8, torch.bool) and x.device.type == "cpu":
