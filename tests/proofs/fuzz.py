@@ -5,7 +5,7 @@ file; anything else (another exception, more than 10 s, more than 2 GiB on top o
 is kept. Seeds are small sound files of each format, so that mutations get past the headers; which lines a mutation
 reaches decides what is mutated next.
 
-NIR files of others are read in a process each, so they get a twentieth.
+NIR and netx files of others are read in a process each, so they get a twentieth.
 
     python tests/proofs/fuzz.py [--quick] [--json OUT] [--only NAME] [--runs N]
 
@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 RESULT = ROOT / "docs" / "results" / "fuzz.json"
 RUNS, QUICK = 100_000, 2_000
-SLOWER = {"nir": 20}  # a file that we did not write is read in a process of its own: so many times fewer inputs
+SLOWER = {"nir": 20, "netx": 20}  # files that we did not write are read in a process each: so many times fewer inputs
 MEMORY = 2 << 30
 SLOW_S = 10.0
 
