@@ -96,7 +96,7 @@ def _netx(folder: Path) -> list[bytes]:
             if kind == "dense":
                 layer["weight"] = np.ones((3, 2))
                 neuron = layer.create_group("neuron")
-                neuron["type"] = np.array(["LOIHI"], "S10")
+                neuron["type"] = np.array(["CUBA"], "S10")
                 for key, value in (
                     ("iDecay", 1024),
                     ("vDecay", 128),
