@@ -64,7 +64,7 @@ def demo(
     _finish(report.to_json(), report.proven, as_json, console)
     console.print(
         f"\nEverything is in {out}: the run in {out / 'run'}, report.json, pictures and the Lava network in "
-        f"{out / 'deploy'}."
+        f"{out / 'deploy'}. One page of all of it: neuro report {out}"
     )
 
 
