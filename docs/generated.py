@@ -13,11 +13,11 @@ from neuro.learn.rule import RULES
 
 # where each rule is held against something that is not ours; a rule without a row here has no page, which fails
 PROOFS = {
-    "bptt": "`tests/unit/test_learn_bptt.py`, `tests/proofs/memory.py`",
+    "bptt": "`tests/unit/test_nn_carry.py`, `tests/proofs/memory.py`",
     "sltt": "`tests/unit/test_learn_sltt.py`, `tests/proofs/memory.py`",
     "ottt": "`tests/unit/test_learn_ottt.py`, `tests/proofs/memory.py`",
     "eprop": "`tests/unit/test_learn_eprop.py`, `tests/proofs/memory.py`",
-    "decolle": "`tests/unit/test_learn_decolle.py`, `tests/proofs/memory.py`",
+    "decolle": "`tests/unit/test_learn_ottt.py`, `tests/proofs/memory.py`",
     "dsr": "`tests/unit/test_learn_dsr.py`",
     "eventprop": "`tests/unit/test_learn_eventprop.py`, `tests/proofs/eventprop.py`",
 }

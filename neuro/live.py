@@ -7,7 +7,8 @@ as it does samples, so a recording that is sent live is decided as one that is r
 Over UDP a datagram is a row of 13-byte events, little-endian: time in microseconds (8), x (2), y (2), polarity (1,
 0 or 1), which faery and AEStream-like senders call t64_x16_y16_on8. Only this machine is listened to unless an address
 is named on purpose. The queue is bounded: what does not fit, is malformed, lies outside the sensor or comes after its
-window is closed is dropped, and counted.
+window is closed is dropped, and counted; so is what lies a thousand windows ahead, since one damaged time would close
+all windows before it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 WIRE = np.dtype([("t", "<u8"), ("x", "<u2"), ("y", "<u2"), ("p", "u1")])
 DATAGRAM = 65_535
 QUEUE = 1024  # datagrams
+AHEAD = 1000  # windows that a datagram may leave out
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -47,6 +49,7 @@ class Counts:
     overflow: int = 0  # datagrams that did not fit into the queue
     outside: int = 0  # events beside the sensor
     late: int = 0  # events of a window that is closed
+    ahead: int = 0  # events so far ahead that no sender's clock can mean it
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,7 @@ class Udp:
     port: int
     remote: bool = False
     idle_s: float | None = None  # ends after so long without a datagram
+    ahead: int = AHEAD
     counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
@@ -147,6 +151,7 @@ class FromFile:
     """A recording as a source: as fast as it can be read; ``counts`` likewise."""
 
     path: Path
+    ahead: int = MAX_TIME  # a recording's pauses are its own
     counts: Counts = field(default_factory=Counts)
 
     def pieces(self) -> Iterator[tuple[Piece, float]]:
@@ -235,10 +240,11 @@ def decisions(program: Program, from_: Udp | FromFile, steps: int) -> Iterator[D
         at, good = channel(piece)
         counts.outside += int((~good).sum())
         since = piece["t"][good] - first
-        at, window = at[good], np.floor((piece["t"][good] - first) / window_us).astype(np.int64)
-        late = window < number
-        counts.late += int(late.sum())
-        since, at, window = since[~late], at[~late], window[~late]
+        at, window = at[good], np.floor(since / window_us).astype(np.int64)
+        late, ahead = window < number, window > number + from_.ahead
+        counts.late, counts.ahead = counts.late + int(late.sum()), counts.ahead + int(ahead.sum())
+        kept = ~(late | ahead)
+        since, at, window = since[kept], at[kept], window[kept]
         for k in np.unique(window):
             while number < k:
                 yield decide(came)

@@ -122,3 +122,12 @@ def test_commands_exist_with_these_options(text: str) -> None:
     for word in words:
         if word.startswith("-"):
             assert word.split("=")[0] in known, f"{word} is no option of neuro {command.name}: {sorted(known)}"
+
+
+def test_tests_and_proofs_that_are_named_exist() -> None:
+    sources = [*PAGES, ROOT / "docs" / "generated.py"]
+    named = {
+        path for page in sources for path in re.findall(r"tests/[a-z_0-9/]*\.py", page.read_text(encoding="utf-8"))
+    }
+    assert named
+    assert not [path for path in sorted(named) if not (ROOT / path).is_file()]

@@ -84,15 +84,25 @@ def test_what_is_malformed_late_or_outside_is_dropped_and_counted(program) -> No
     odd = events[:3].copy()
     odd["x"] = 60
     late = events[:2].copy()
+    damaged = events[:4].copy()
+    damaged["t"] += 1 << 50
     from_ = Udp("127.0.0.1", 0, idle_s=0.5)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        for data in (wire(events[:300]), b"abc", b"\xff" * 13, wire(odd), wire(events[300:]), wire(late)):
+        for data in (
+            wire(events[:300]),
+            b"abc",
+            b"\xff" * 13,
+            wire(odd),
+            wire(damaged),
+            wire(events[300:]),
+            wire(late),
+        ):
             sender.sendto(data, ("127.0.0.1", from_.port))
             time.sleep(0.02)
     found = list(decisions(program, from_, STEPS))
     from_.close()
     counts = from_.counts
-    assert (counts.malformed, counts.outside, counts.late) == (2, 3, 2)
+    assert (counts.malformed, counts.outside, counts.late, counts.ahead) == (2, 3, 2, 4)
     assert np.array_equal([d.scores for d in found], expected(program, events).scores)
 
 
