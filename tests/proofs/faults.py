@@ -188,9 +188,13 @@ def disturbed(table: Table, scratch: Path, rng: random.Random, times: int, kinds
             first = subprocess.Popen(argv_of(out), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             lock = out / (".lock" if name == "train" else ".deploy.lock")
             while not lock.exists() and first.poll() is None:
-                time.sleep(0.02)
+                time.sleep(0.002)
+            time.sleep(0.05)  # made, then held
+            met = first.poll() is None
+            first.send_signal(signal.SIGSTOP)  # holds its folder for as long as the second one needs to begin
             code, said = run(argv_of(out))
-            bad = judged(code, said, {3}) if first.poll() is None else []  # else the second came too late to meet it
+            first.send_signal(signal.SIGCONT)
+            bad = judged(code, said, {3}) if met else ["the first one had ended: nothing was tested"]
             first.wait(PATIENCE_S)
             table.add("together", name, bad or again(name, argv_of(out), out, read, whole))
 
