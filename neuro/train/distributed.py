@@ -8,12 +8,14 @@ batches, up to the order of sums. The first process alone writes.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import torch
 from torch import Tensor, distributed, nn
@@ -22,6 +24,9 @@ from neuro.errors import BadConfig, NeuroError, RunError
 from neuro.learn.rule import Learnt
 from neuro.nn.spikes import Spikes
 from neuro.nn.stateless import NORMS, Dropout
+
+if TYPE_CHECKING:
+    from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 
 class _Gradients(nn.Module):
@@ -168,15 +173,38 @@ def fit_in_processes(table: Mapping[str, Any], out: Path, processes: int, *, sho
 
     launch = LaunchConfig(
         min_nodes=1, max_nodes=1, nproc_per_node=processes, rdzv_backend="c10d", rdzv_endpoint="localhost:0",
-        max_restarts=0, monitor_interval=0.1,
+        run_id=uuid4().hex, max_restarts=0, monitor_interval=0.1,
     )  # fmt: skip
     try:
-        found = elastic_launch(launch, _work)(dict(table), str(out), show)
+        with _quiet():
+            found = elastic_launch(launch, _work)(dict(table), str(out), show)
     except ChildFailedError as failed:
-        raise RunError(f"training in {processes} processes failed: {failed}") from failed
+        ends = [_ended(rank, failure) for rank, failure in sorted(failed.failures.items())]
+        raise RunError(
+            f"training in {processes} processes failed: {'; '.join(ends)}. What was finished is kept in {out}: "
+            "the same command goes on from there"
+        ) from failed
     said = {text for text in found.values() if text is not None}
     if said:
         raise RunError(f"training in {processes} processes failed: {' | '.join(sorted(said))}")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """While this process only waits: torch's launcher logs a traceback of what is then raised here in a sentence."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+def _ended(rank: int, failure: ProcessFailure) -> str:
+    """How one process ended: by a signal, or with what it said."""
+    if failure.exitcode < 0:
+        return f"process {rank} was killed ({failure.signal_name()})"
+    return f"process {rank} ended with {failure.exitcode}: {failure.message.strip()}"
 
 
 def _work(table: dict[str, Any], out: str, show: bool) -> str | None:
