@@ -23,6 +23,7 @@ from neuro.hardware.traffic import NOT_MODELLED, Traffic, traffic
 from neuro.plots import CYCLE, INK, MAX_LEGEND, _bare, _figure
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float64]
@@ -42,8 +43,8 @@ class _Plan:
     cropped: bool
 
 
-def floorplan(program: Program, trace: Trace, title: str = "") -> Figure:
-    """Cores on the chip by load, links by traffic, with totals, for `neuro.plots.save`.
+def floorplan(program: Program, trace: Trace, title: str = "") -> Axes:
+    """Cores on the chip by load, links by traffic, with totals; `neuro.plots.save` writes it.
 
     trace: of this program, with its spikes. title: above the picture; the chip's own where left out.
 
@@ -82,7 +83,7 @@ def floorplan(program: Program, trace: Trace, title: str = "") -> Figure:
         color=INK,
     )
     axes.set_title(_summary(found, plan), fontsize=8.5, color=DIM, pad=6, loc="left", linespacing=1.4)
-    return figure
+    return axes
 
 
 def _plan(found: Traffic) -> _Plan:

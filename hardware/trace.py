@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,3 +79,9 @@ class Trace:
     @property
     def steps(self) -> int:
         return int(self.counters.injected.shape[1])
+
+    def plot(self, sample: int = 0) -> NDArray[Any]:
+        """Rasters of one sample of the batch: matplotlib axes, one for each population."""
+        from neuro.object_plots import trace
+
+        return trace(self, sample)

@@ -26,6 +26,8 @@ from neuro.ir import Network
 from neuro.views import raster, view
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from neuro.hardware.estimate import Estimate
     from neuro.hardware.program import Program
 
@@ -79,6 +81,12 @@ class Report:
         from neuro.html_tables import report
 
         return report(self)
+
+    def plot(self, what: str = "energy", ax: Axes | None = None) -> Axes:
+        """One row per chip, "energy", "latency" or "accuracy", on matplotlib axes (``ax``, or new ones)."""
+        from neuro.object_plots import report
+
+        return report(self, what, ax)
 
     @property
     def proven(self) -> bool:

@@ -11,13 +11,13 @@ from neuro.errors import BadEventFile
 from neuro.plots import BLUE, GREY, ORANGE, _figure
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
 BINS = 200
 
 
-def picture(recording: Recording) -> Figure:
-    """Reads the recording twice, piece by piece.
+def picture(recording: Recording) -> tuple[Axes, Axes]:
+    """Axes of the pixels and of the rates. Reads the recording twice, piece by piece.
 
     Raises:
         BadEventFile: as the recording; one without events.
@@ -49,4 +49,4 @@ def picture(recording: Recording) -> Figure:
     below.set_ylabel("events per second", fontsize=9)
     below.legend(fontsize=8, frameon=False)
     below.grid(color=GREY, lw=0.3, alpha=0.5)
-    return figure
+    return above, below

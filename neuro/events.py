@@ -95,6 +95,12 @@ class Events:
             column.setflags(write=False)
             object.__setattr__(self, name, column)
 
+    def plot(self, ax: Any = None) -> Any:
+        """Channel over time, a dot per event, on matplotlib axes (``ax``, or new ones)."""
+        from neuro.object_plots import events
+
+        return events(self, ax)
+
     def to_dense(self, high: int = 1) -> NDArray[np.uint8]:
         """uint8[steps, *shape]: events per step and channel, at most ``high`` (1..255); 1 for spikes, 0 and 1.
 

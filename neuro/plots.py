@@ -1,11 +1,13 @@
-"""Pictures of one sample: raster of every population, membrane of the output. Arrays in, PNG out.
+"""Pictures of one sample: raster of every population, membrane of the output. Arrays in, matplotlib axes out.
 
-Colours are Okabe and Ito's (2008), told apart by all common kinds of colour blindness.
+What is drawn comes back as axes, to be changed or saved (`save`, or ``axes.figure``). In a notebook the picture also
+shows below its cell. Colours are Okabe and Ito's (2008), told apart by all common kinds of colour blindness.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from neuro.files import atomic_path
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 INK, BLUE, ORANGE, GREY = "#1a1a1a", "#0072B2", "#D55E00", "#8a8a8a"
@@ -22,7 +25,20 @@ CYCLE = (BLUE, ORANGE, "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", IN
 MAX_LEGEND = 12
 
 
+def in_notebook() -> bool:
+    """Whether pyplot's pictures appear by themselves: in Jupyter, or where pyplot was made interactive."""
+    if "ipykernel" in sys.modules:
+        return True
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    return pyplot is not None and bool(pyplot.isinteractive())
+
+
 def _figure(width: float, height: float) -> Figure:
+    """pyplot's own where it shows pictures; elsewhere one that no window and no registry holds on to."""
+    if in_notebook():
+        from matplotlib import pyplot
+
+        return pyplot.figure(figsize=(width, height), layout="constrained")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -36,8 +52,8 @@ def _bare(axes: Any) -> None:
     axes.tick_params(labelsize=8)
 
 
-def raster(spikes: Mapping[str, NDArray[Any]], dt: float, title: str) -> Figure:
-    """One panel per population, a dot per spike.
+def raster(spikes: Mapping[str, NDArray[Any]], dt: float, title: str) -> NDArray[Any]:
+    """One panel per population, a dot per spike; the axes, one for each.
 
     spikes: population -> [steps, n], in the order of the layers. dt: seconds per step.
     """
@@ -57,7 +73,7 @@ def raster(spikes: Mapping[str, NDArray[Any]], dt: float, title: str) -> Figure:
     axes[-1].set_xlabel("network time (ms); each layer lags one step behind the one before", fontsize=9)
     axes[-1].set_xlim(-0.5 * dt * 1e3, (len(next(iter(spikes.values()))) - 0.5) * dt * 1e3)
     figure.suptitle(title, fontsize=10)
-    return figure
+    return axes
 
 
 def membrane(
@@ -67,8 +83,8 @@ def membrane(
     title: str,
     classes: Sequence[str],
     label: int,
-) -> Figure:
-    """Membrane of the output population, chip (lines) over float reference (dashes), and their difference.
+) -> tuple[Axes, Axes]:
+    """Membrane of the output population, chip (lines) over float reference (dashes), and their difference: two axes.
 
     chip, reference: [steps, n] in the Network's own units, aligned. label: the true class.
     """
@@ -92,10 +108,10 @@ def membrane(
     for axis in (top, low):
         _bare(axis)
     figure.suptitle(title, fontsize=10)
-    return figure
+    return top, low
 
 
-def pareto(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], title: str) -> Figure:
+def pareto(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], title: str) -> Axes:
     """Accuracy over event energy, coloured by latency, Pareto-optimal designs ringed and named.
 
     rows: of `neuro.sweep`; those that do not fit or have no energy are left out, and counted. varied: parameters that
@@ -143,7 +159,7 @@ def pareto(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], title: str)
     _bare(axes)
     left_out = len(rows) - len(fit)
     figure.suptitle(title + (f"; {left_out} do not fit, or cost is unknown" if left_out else ""), fontsize=10)
-    return figure
+    return axes
 
 
 def _name_rings(
@@ -177,8 +193,12 @@ def _name_rings(
     )
 
 
-def save(figure: Figure, path: Path) -> Path:
-    """Write a PNG, whole or not at all."""
-    with atomic_path(path) as temporary:
+def save(drawn: Axes | Figure | Iterable[Axes], path: Path | str) -> Path:
+    """Write the picture that axes belong to as a PNG, whole or not at all."""
+    one: Any = drawn if hasattr(drawn, "figure") or hasattr(drawn, "savefig") else next(iter(drawn))
+    figure = one if hasattr(one, "savefig") else one.get_figure(root=True)
+    with atomic_path(Path(path)) as temporary:
         figure.savefig(temporary, dpi=130, format="png")
-    return path
+    if "matplotlib.pyplot" in sys.modules:  # else a notebook shows below the cell what it was told to write
+        sys.modules["matplotlib.pyplot"].close(figure)
+    return Path(path)

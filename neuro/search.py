@@ -255,5 +255,5 @@ def _write(found: Search, task: Task) -> None:
     }
     write_json(task.folder / RESULT, {**table, **found.to_json()})
     if any(r["fits"] and r["energy_j"] and r["accuracy"] is not None for r in found.rows):
-        figure, _ = picture(found.rows, f"{task.problem.name}: {len(found.rows)} designs")
-        plots.save(figure, task.folder / PICTURE)
+        drawn = picture(found.rows, f"{task.problem.name}: {len(found.rows)} designs")
+        plots.save(drawn, task.folder / PICTURE)

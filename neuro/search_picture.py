@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from neuro.plots import BLUE, GREY, ORANGE, _bare, _figure
 
 
-def picture(rows: Sequence[Mapping[str, Any]], title: str) -> tuple[Any, Any]:
-    """(figure, its two axes): accuracy over event energy and over latency of a sample, chips by marker; designs of the
+def picture(rows: Sequence[Mapping[str, Any]], title: str) -> NDArray[Any]:
+    """Two axes: accuracy over event energy and over latency of a sample, chips by marker; designs of the
     front are ringed. Lines span low to high of the estimate. Rows that do not fit are counted in the title."""
     shown = [r for r in rows if r["fits"] and r["accuracy"] is not None and r["energy_j"]]
     figure = _figure(9.0, 4.4)
-    axes = figure.subplots(1, 2, sharey=True)
+    axes: NDArray[Any] = figure.subplots(1, 2, sharey=True)
     chips = list(dict.fromkeys(r["point"].get("chip", "") for r in shown))
     for axis, name, unit, factor in zip(axes, ("energy_j", "latency_s"), ("uJ", "ms"), (1e6, 1e3), strict=True):
         some = [r for r in shown if r[name]]
@@ -39,4 +40,4 @@ def picture(rows: Sequence[Mapping[str, Any]], title: str) -> tuple[Any, Any]:
         axes[1].legend(fontsize=7, frameon=False, loc="lower right")
     left_out = len(rows) - len(shown)
     figure.suptitle(title + (f"; {left_out} refused, or of unknown cost" if left_out else ""), fontsize=10)
-    return figure, axes
+    return axes

@@ -132,10 +132,11 @@ def test_utilisation_counts() -> None:
 def test_plots_draw_what_they_are_given(tmp_path: Path) -> None:
     spikes = np.zeros((10, 4), np.uint8)
     spikes[3, 2] = 1
-    figure = plots.raster({"a": spikes}, 1e-3, "title")
-    points = figure.axes[0].collections[0].get_offsets()
+    axes = plots.raster({"a": spikes, "b": spikes}, 1e-3, "title")
+    assert len(axes) == 2
+    points = axes[0].collections[0].get_offsets()
     assert np.asarray(points).tolist() == [[3.0, 2.0]]
     v = np.linspace(0, 1, 30).reshape(10, 3)
-    figure = plots.membrane(v, v + 0.25, 1e-3, "title", ("x", "y", "z"), label=1)
-    assert np.allclose(figure.axes[1].lines[0].get_ydata(), 0.25)
-    assert plots.save(figure, tmp_path / "m.png").stat().st_size > 1000
+    _, difference = plots.membrane(v, v + 0.25, 1e-3, "title", ("x", "y", "z"), label=1)
+    assert np.allclose(difference.lines[0].get_ydata(), 0.25)
+    assert plots.save(difference, tmp_path / "m.png").stat().st_size > 1000

@@ -48,8 +48,8 @@ FABRICS = [
 def test_colours_are_the_measured_load_and_traffic(fabric: Fabric, tmp_path: Path) -> None:
     program, trace = run_on(fabric)
     found = traffic(program, trace)
-    figure = floorplan(program, trace, "a title")
-    (axes,) = (a for a in figure.axes if a.get_title(loc="left"))
+    axes = floorplan(program, trace, "a title")
+    figure = axes.get_figure(root=True)
     coloured = [c for c in axes.collections if c.get_array() is not None]
     cores = next(c for c in coloured if isinstance(c, PolyCollection))
     links = next(c for c in coloured if isinstance(c, LineCollection))
@@ -80,14 +80,14 @@ def test_a_chip_at_rest_has_no_traffic_to_draw() -> None:
     network = dense_graph(1)
     program = compile_network(network, "loihi2")
     silent = simulate(program, np.zeros_like(events(1, network)))
-    axes = floorplan(program, silent).axes[0]
+    axes = floorplan(program, silent)
     assert "no message leaves its node" in axes.get_title(loc="left")
 
 
 def test_where_links_are_not_known_the_picture_says_so() -> None:
     program, trace = run_on(Mesh(8, 4, 4))
     odd = replace(program, projections=tuple(replace(p, kind="crossbar") for p in program.projections))
-    assert "'crossbar' cannot be listed" in floorplan(odd, trace).axes[0].get_title(loc="left")
+    assert "'crossbar' cannot be listed" in floorplan(odd, trace).get_title(loc="left")
 
 
 def test_a_program_larger_than_its_chip_is_drawn_below_it() -> None:
