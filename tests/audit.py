@@ -35,11 +35,10 @@ def licences(place: str) -> Counter[str]:
     """Licence as each package states it, and how many state it."""
     stated: Counter[str] = Counter()
     for package in distributions(path=[place]):
-        said = package.metadata.get("License-Expression") or ""
-        if not said:
-            classes = [c for c in package.metadata.get_all("Classifier") or () if c.startswith("License ::")]
-            said = "; ".join(c.rpartition(" :: ")[2] for c in classes)
-        stated[said or (package.metadata.get("License") or "not stated").strip().splitlines()[0][:60]] += 1
+        known = package.metadata.json
+        classes = [c for c in known.get("classifier", ()) if c.startswith("License ::")]
+        said = known.get("license_expression") or "; ".join(c.rpartition(" :: ")[2] for c in classes)
+        stated[str(said or known.get("license") or "not stated").strip().splitlines()[0][:60]] += 1
     return stated
 
 
