@@ -3,7 +3,7 @@
 HDF5 2.0.0 loops for ever or crashes on some damaged files, inside C where Python can do nothing. So a
 file that we wrote ends in a line with the SHA-256 of all before it, which HDF5 does not see and drops
 when it changes the file: if it is right, the file is as it was written and is read here. Any other file
-is read in a process of its own (`neuro.nir_worker`), which may crash or be ended.
+is read in a process of its own (`neuro.hdf5_process`), which may crash or be ended.
 """
 
 from __future__ import annotations
@@ -11,28 +11,20 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import subprocess
-import sys
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from neuro.errors import FormatError
 from neuro.files import atomic_path, hdf5_bytes
+from neuro.hdf5_process import WORKER, Ended, Unstarted, answers
 from neuro.nir_hdf5 import DAMAGE, MAX_BYTES, Tree, read_hdf5, write_group
 
 VERSION = "1.0.8"  # of the nir package whose layout this is
 SEAL = b"\naxonport sha256 "  # then 64 digits and a line end: the last bytes of a file
 SEAL_SIZE = len(SEAL) + 65
 PATIENCE_S = 20.0  # for a foreign file, and one second more per 10 MB
-# isolated (-I), so that nothing in the current folder is imported; arguments: sys.path, "", those of `serve`
-WORKER = """
-import sys
-end = sys.argv.index("")
-sys.path[:] = sys.argv[1:end]
-from neuro.nir_worker import serve
-serve(*sys.argv[end + 1:])
-"""
 
 
 def read_tree(path: Path | str, *, max_bytes: int = MAX_BYTES, root: str = "node") -> Tree:
@@ -84,20 +76,20 @@ def _read_guarded(path: Path, max_bytes: int, root: str) -> Tree:
     from neuro.nir_worker import unpack
 
     patience = PATIENCE_S + path.stat().st_size / 1e7
-    places = [place or os.getcwd() for place in sys.path]  # our own, so that it imports what we did
-    wanted = (str(path.absolute()), str(max_bytes), str(int(patience)), root)
-    command = [sys.executable, "-I", "-c", WORKER, *places, "", *wanted]
+    question = (str(path.absolute()), str(max_bytes), str(int(patience)), root)
     try:
-        done = subprocess.run(command, capture_output=True, check=False, timeout=patience)  # noqa: S603  # no shell
-    except subprocess.TimeoutExpired:
-        raise FormatError(f"{path}: not a whole HDF5 file (reading it does not end within {patience:.0f} s)") from None
-    except (OSError, ValueError) as cause:
+        found = b"".join(answers(question, patience, WORKER))
+        return unpack(found)
+    except Unstarted as cause:
         raise FormatError(f"{path}: no process could be started to read it ({cause})") from cause
-    if done.returncode:
-        how = f"signal {-done.returncode}" if done.returncode < 0 else f"status {done.returncode}"
-        said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise FormatError(f"{path}: not a whole HDF5 file (reading it ended with {how}) {said:.200}".rstrip())
-    return unpack(done.stdout)
+    except (
+        Ended,
+        ValueError,
+        EOFError,
+        KeyError,
+        zipfile.BadZipFile,
+    ) as how:  # what it sent is no tree: it is as good as dead
+        raise FormatError(f"{path}: not a whole HDF5 file ({how})") from None
 
 
 def write_tree(path: Path | str, tree: Mapping[str, Any]) -> None:

@@ -1,10 +1,9 @@
-"""Reads one HDF5 file in a process of its own and hands the tree over as bytes; see `neuro.nir_file`."""
+"""A tree of an HDF5 file as bytes, and back: what the process that reads it hands over; see `neuro.hdf5_child`."""
 
 from __future__ import annotations
 
 import io
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,6 @@ from numpy.typing import NDArray
 
 from neuro.errors import FormatError
 from neuro.nir_hdf5 import Tree, read_hdf5
-
-OVERHEAD = 4 << 30  # bytes of address space for Python, its libraries and the packed result
 
 
 def pack(tree: Tree) -> bytes:
@@ -63,13 +60,3 @@ def answer(path: Path, max_bytes: int, root: str = "node") -> bytes:
         return pack(read_hdf5(path, max_bytes, root))
     except FormatError as refusal:
         return b"error " + json.dumps(str(refusal)).encode()
-
-
-def serve(path: str, max_bytes: str, seconds: str, root: str = "node") -> None:
-    """Write the answer to standard output, within limits that end this process if nobody is left to do it."""
-    import resource  # POSIX only, as is everything that runs Lava
-
-    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 1))
-    resource.setrlimit(resource.RLIMIT_AS, (OVERHEAD + 4 * int(max_bytes),) * 2)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    sys.stdout.buffer.write(answer(Path(path), int(max_bytes), root))

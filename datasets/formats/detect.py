@@ -7,7 +7,7 @@
 | es | "Event Stream" | faery |
 | aedat2 | "#!AER-DAT2.0" | here: evlib reads such files as empty, without an error |
 | dat | header lines and "% Version 2" (Prophesee, N-CARS) | here: what reads them is GPL |
-| hdf5 | the signature; datasets x, y, t, p in one group | h5py |
+| hdf5 | the signature; datasets x, y, t, p in one group | h5py, in a process of its own |
 | npz | a zip of arrays x, y, t, p; or `neuro simulate`'s layout, which is refused by name | numpy |
 | csv | text, columns t, x, y, p by header or in that order | here, in pieces |
 | bin | no signature: five-byte events (N-MNIST, N-Caltech101), the name ends in .bin | here |
@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from neuro.datasets.formats import foreign, plain, prophesee, tables
+from neuro.datasets.formats import foreign, hdf5_events, plain, prophesee, tables
 from neuro.datasets.formats.recording import Recording
 from neuro.errors import BadEventFile
 
@@ -31,7 +31,7 @@ READERS: dict[str, Callable[[Path], Recording]] = {
     "es": foreign.es,
     "aedat2": prophesee.aedat2,
     "dat": prophesee.dat,
-    "hdf5": tables.hdf5,
+    "hdf5": hdf5_events.hdf5,
     "npz": tables.npz,
     "csv": plain.csv,
     "bin": plain.five_bytes,

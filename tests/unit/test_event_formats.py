@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import struct
+import subprocess
 import tracemalloc
+from collections import deque
 from pathlib import Path
 
 import h5py
@@ -14,9 +18,11 @@ from typer.testing import CliRunner
 
 from neuro.cli import app
 from neuro.datasets.formats.detect import READERS, format_of, open_events
-from neuro.datasets.formats.recording import EVENT, PIECE, info
+from neuro.datasets.formats.hdf5_events import answer
+from neuro.datasets.formats.recording import EVENT, PIECE, Recording, info
 from neuro.datasets.formats.write import WRITERS, write
 from neuro.errors import BadEventFile
+from neuro.hdf5_process import kept
 
 Events = NDArray[np.void]
 
@@ -118,6 +124,11 @@ def test_a_clock_that_runs_over_goes_on(tmp_path: Path) -> None:
     assert open_events(tmp_path / "a").read()["t"].tolist() == events["t"].tolist()
 
 
+def _recording(folder: Path) -> Recording:
+    (folder / "made").write_bytes(dat(made()))
+    return open_events(folder / "made")
+
+
 def test_five_bytes_overflow_across_pieces(tmp_path: Path) -> None:
     one = five(made(1, until=10))
     late = bytes([0, 240, 0, 0, 0])
@@ -164,6 +175,78 @@ def test_hdf5_links_and_odd_shapes_are_refused(tmp_path: Path) -> None:
         file["p"] = np.arange(5)
     with pytest.raises(BadEventFile, match="one length"):
         open_events(tmp_path / "b.h5")
+
+
+def test_hdf5_in_chunks_that_cannot_be_unpacked_is_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        for name in "txyp":
+            file.create_dataset(name, (4,), "i8", maxshape=(None,), chunks=(1 << 26,), compression="gzip")
+    with pytest.raises(BadEventFile, match=r"chunks of 67,108,864 events.*h5repack"):
+        open_events(tmp_path / "a.h5")
+
+
+def test_a_process_that_dies_on_an_hdf5_file_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(_recording(tmp_path), tmp_path / "a.h5")
+    monkeypatch.setattr("neuro.datasets.formats.hdf5_events.PATIENCE_S", 1.0)
+    for program, said in (
+        ("import os; os.abort()", "ended with signal 6"),
+        ("raise OSError('no such thing')", "status 1: OSError: no such thing"),
+        ("import time; time.sleep(30)", "does not end within 1 s"),
+        ("import sys; sys.stdout.buffer.write(bytes(8))", "nothing was read"),
+        ("import sys; sys.stdout.buffer.write(b'x' * 99)", "what is no answer"),
+    ):
+        monkeypatch.setattr("neuro.datasets.formats.hdf5_events.WORKER", program)
+        with pytest.raises(BadEventFile, match=said) as caught:
+            open_events(path)
+        assert str(path) in str(caught.value)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "no python"))
+    with pytest.raises(BadEventFile, match="no process could be started"):
+        open_events(path)
+
+
+def test_a_kept_process_reads_many_files_and_is_replaced_where_it_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = made()
+    path = write(_recording(tmp_path), tmp_path / "a.h5")
+    started = []
+    popen = subprocess.Popen
+    monkeypatch.setattr("subprocess.Popen", lambda *a, **k: started.append(popen(*a, **k)) or started[-1])
+    with kept():
+        for _ in range(3):
+            assert np.array_equal(open_events(path).read(), events)
+        assert len(started) == 1
+        cut = tmp_path / "cut.h5"
+        cut.write_bytes(path.read_bytes()[:700])
+        with pytest.raises(BadEventFile, match="damaged"):
+            open_events(cut)
+        os.kill(started[0].pid, signal.SIGSEGV)
+        with pytest.raises(BadEventFile, match="ended with signal 11"):
+            open_events(path)
+        assert np.array_equal(open_events(path).read(), events)
+        pieces = open_events(path).pieces()
+        next(pieces)
+        pieces.close()  # type: ignore[attr-defined]
+        assert np.array_equal(open_events(path).read(), events)
+    assert all(process.poll() is not None for process in started)
+
+
+def test_a_recording_in_hdf5_is_read_in_constant_memory(tmp_path: Path) -> None:
+    one = made(PIECE)
+    peaks: list[list[int]] = []
+    for many in (4, 40):
+        path = tmp_path / f"{many}.h5"
+        with h5py.File(path, "w") as file:
+            for name in "txyp":
+                file.create_dataset(name, data=np.tile(one[name], many), chunks=(PIECE,), compression="gzip")
+        peaks.append([])
+        for use in (lambda p: info(open_events(p)), lambda p: deque(answer(p, head=False), 0)):  # here; in the other
+            tracemalloc.start()
+            use(path)
+            peaks[-1].append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        assert info(open_events(path)).events == many * PIECE
+    assert all(long < 1.1 * short for short, long in zip(*peaks, strict=True))
 
 
 def test_pickled_arrays_are_refused(tmp_path: Path) -> None:

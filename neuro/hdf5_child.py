@@ -1,0 +1,82 @@
+"""`serve`: answers questions about HDF5 files in a process that may crash; see `neuro.hdf5_process`.
+
+A question: path, bytes that the file may take, seconds of processor time for each frame of the answer, and what is
+wanted: "node" or "layer", the tree below that group (one frame, see `neuro.nir_worker`), or "events" and "events head",
+a recording (see `neuro.datasets.formats.hdf5_events`). An answer in which a frame begins with "error " ends there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource  # POSIX only, as is everything that runs Lava
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from neuro.hdf5_process import END, frame
+
+OVERHEAD = 4 << 30  # bytes of address space for Python, its libraries and the packed result
+
+
+def serve(*question: str) -> None:
+    """Answer the question, or without one those that come as lines of JSON, each in a fork of this process.
+
+    Where a fork dies, this process dies as it did, so that whoever waits for the answer sees how.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if question:
+        _answer(*question)
+        return
+    import h5py  # noqa: F401  # once, before all forks
+
+    for line in sys.stdin.buffer:
+        pid = os.fork()
+        if pid == 0:
+            status = 1
+            try:
+                _answer(*json.loads(line))
+                status = 0
+            except BaseException as problem:
+                print(f"{type(problem).__name__}: {problem}", file=sys.stderr, flush=True)  # noqa: T201
+            os._exit(status)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if status < 0:
+            signal.signal(-status, signal.SIG_DFL) if -status not in (signal.SIGKILL, signal.SIGSTOP) else None
+            os.kill(os.getpid(), -status)
+        if status:
+            os._exit(status)
+
+
+def _answer(path: str, max_bytes: str, seconds: str, wanted: str = "node") -> None:
+    _limit(resource.RLIMIT_AS, OVERHEAD + 4 * int(max_bytes))
+    out = sys.stdout.buffer
+    frames = _frames(path, int(max_bytes), wanted)
+    while True:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        _limit(resource.RLIMIT_CPU, int(usage.ru_utime + usage.ru_stime) + int(seconds))
+        content = next(frames, b"")
+        if not content:
+            break
+        out.write(frame(content))
+        out.flush()
+    out.write(END)
+    out.flush()
+
+
+def _frames(path: str, max_bytes: int, wanted: str) -> Iterator[bytes]:
+    if wanted in ("events", "events head"):
+        from neuro.datasets.formats.hdf5_events import answer as events
+
+        yield from events(Path(path), head=wanted == "events head")
+    else:
+        from neuro.nir_worker import answer
+
+        yield answer(Path(path), max_bytes, wanted)
+
+
+def _limit(what: int, amount: int) -> None:
+    """Of this process alone, so that it ends if nobody is left to end it."""
+    hard = resource.getrlimit(what)[1]
+    resource.setrlimit(what, (amount if hard == resource.RLIM_INFINITY else min(amount, hard), hard))
