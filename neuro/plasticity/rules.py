@@ -115,8 +115,11 @@ class TripletSTDP:
         a spike of the target:   w += f+(w) x1 (a2_plus  + a3_plus  y2)
         a spike of the source:   w -= f-(w) y1 (a2_minus + a3_minus x2)
 
-    The head of this file has the rest. The numbers given are those of their full model for visual cortex, all-to-all,
-    where w is 1 before: 60 pairings at 10 to 50 Hz move it by tens of percent.
+    The head of this file has the rest. The numbers given are those of their full model for visual cortex, all-to-all
+    (table 3), where w is 1 before: 60 pairings at 10 to 50 Hz move it by tens of percent. Checked against two public
+    implementations, not the article itself: all eight in russelljjarvis/SNNUtils, src/learning/stdp.jl
+    (``TripletRule(5e-10, 6.2e-3, 7e-3, 2.3e-4, 101, 125, 16.8, 33.7)``, in ms), and in BlueBrain/neurox,
+    misc/mechs/mod/StdpWATriplet.mod, whose amplitudes are a thousandth of these.
 
     Raises:
         NetworkError: every value that means nothing.
