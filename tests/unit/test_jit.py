@@ -111,6 +111,28 @@ def test_disjoint_tells_the_compiler_that_arrays_do_not_overlap(monkeypatch):
     np.testing.assert_array_equal(a, 3 * b)
 
 
+def test_a_kernel_inside_a_piece_is_not_forced_into_its_caller(monkeypatch):
+    made = []
+
+    class Piece(jit._Piece):
+        def __init__(self, codegen, name):
+            made.append(name)
+            super().__init__(codegen, name)
+
+    def nowhere(_):
+        raise RuntimeError("no folder")
+
+    monkeypatch.setattr(jit, "_Cache", nowhere)
+    monkeypatch.setattr(jit, "_Piece", Piece)
+    inner = jit.kernel(lambda x: x + 1)
+    middle = jit.piece(lambda x: inner(x) + 1)
+    outer = jit.kernel(lambda x: middle(x) + 1)
+    assert outer(1) == 4
+    if not hasattr(outer, "py_func"):
+        pytest.skip("needs the compiler (NUMBA_DISABLE_JIT is set)")
+    assert len(made) == 1
+
+
 def folders():
     root = Path(jit.__file__).parent
     return sorted({p.parent for top in (root, root / "hardware", root / "datasets") for p in top.rglob("*.py")})
