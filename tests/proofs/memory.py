@@ -1,6 +1,6 @@
 """Proof: rules that are local in time train in memory that does not grow with the sample, and train as well.
 
-    python tests/proofs/memory.py [--quick] [--part flat|nmnist|trained] [--fold N] [--epochs N] [--json OUT]
+    python tests/proofs/memory.py [--quick] [--resume] [--fold N] [--epochs N] [--threads N] [--json OUT]
 
 Two questions, each answered in fresh processes (`tests/axon_peers.py` says what is counted: the highest resident size
 during training steps less that before, so activations, gradients and work space; not weights, input and code).
@@ -17,13 +17,14 @@ such recordings. Also shown, not judged: where BPTT's memory lies, truncated BPT
 
 Exits 1 where it falls short of: local rules flat; SLTT at least as accurate as BPTT less 1 point (mean over folds)
 at less than a third of its peak memory at T = 300. --quick: three rules, T of 10 and 300, memory of N-MNIST steps, one
-epoch of one fold on 64 recordings, whose accuracy is not judged. Parts may be measured one at a time; results join
-those in the file, and what nobody has measured fails.
+epoch of one fold on 64 recordings, whose accuracy is not judged. What has been measured is written at once; --resume
+keeps what the file holds of the same sources, threads and epochs, so that all of it comes from one state of the code.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import statistics
@@ -33,7 +34,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]  # this tree is measured
 
 from axon_peers import Job, Work, machine, memory, serve  # noqa: E402
 
@@ -169,39 +170,34 @@ def kind(name):
     return name.split(",")[0].split()[0]
 
 
-def flat(names, lengths, threads):
-    """rule -> T -> bytes."""
-    found = {}
-    for name in names:
-        row, options = {}, RULES[name]
-        for steps in lengths:
-            given = {"task": "flat", "rule": kind(name), "options": dict(options), "steps": steps}
-            if options.get("steps"):
-                given["options"]["steps"] = min(options["steps"], steps)
-            row[str(steps)] = peak(f"{name}, T {steps}", given, threads)["peak_bytes"]
-        found[name] = row
-        print("flat", name, {k: f"{v / 1e6:.1f} MB" for k, v in row.items()}, flush=True)
-    return found
+def flat(name, lengths, threads):
+    """T -> bytes."""
+    row, options = {}, RULES[name]
+    for steps in lengths:
+        given = {"task": "flat", "rule": kind(name), "options": dict(options), "steps": steps}
+        if options.get("steps"):
+            given["options"]["steps"] = min(options["steps"], steps)
+        row[str(steps)] = peak(f"{name}, T {steps}", given, threads)["peak_bytes"]
+    print("flat", name, {k: f"{v / 1e6:.1f} MB" for k, v in row.items()}, flush=True)
+    return row
 
 
 def peak(name, given, threads):
     return memory(Job(name, Path(__file__).resolve(), arguments=given), threads=threads)
 
 
-def steps_of_nmnist(names, threads):
-    """rule -> what `axon_peers.memory` says of training steps on N-MNIST."""
-    found = {}
-    for name in names:
-        given = {"task": "nmnist", "rule": kind(name), "options": ON_NMNIST[name], "steps": STEPS}
-        found[name] = peak(name, given, threads)
-        kept = found[name]["kept_bytes"]
-        said = "" if kept is None else f", of it kept from forward to backward {kept / 1e6:.1f}"
-        print("nmnist", name, f"{found[name]['peak_bytes'] / 1e6:.1f} MB{said}", flush=True)
+def steps_of_nmnist(name, threads):
+    """What `axon_peers.memory` says of training steps on N-MNIST."""
+    given = {"task": "nmnist", "rule": kind(name), "options": ON_NMNIST[name], "steps": STEPS}
+    found = peak(name, given, threads)
+    kept = found["kept_bytes"]
+    said = "" if kept is None else f", of it kept from forward to backward {kept / 1e6:.1f}"
+    print("nmnist", name, f"{found['peak_bytes'] / 1e6:.1f} MB{said}", flush=True)
     return found
 
 
-def trained(folds, epochs, limit, folder):
-    """Accuracy by rule and fold, on recordings not seen."""
+def trained(name, fold, epochs, limit):
+    """Accuracy of a rule on a fold, on recordings not seen."""
     import numpy as np
 
     from neuro.datasets.compact import save_compact
@@ -212,24 +208,31 @@ def trained(folds, epochs, limit, folder):
 
     everything = load_dataset("nmnist", "all")
     fold_of = np.argsort(np.argsort(everything.groups)) % FOLDS
-    rows = []
-    for fold in folds:
-        held, kept = folder / f"held{fold}.events.xz", folder / f"kept{fold}.events.xz"
-        chosen = np.flatnonzero(fold_of != fold)[:limit]
+    chosen = np.flatnonzero(fold_of != fold)[:limit]
+    with tempfile.TemporaryDirectory() as given:
+        folder = Path(given)
+        held, kept = folder / "held.events.xz", folder / "kept.events.xz"
         save_compact(everything.subset(np.flatnonzero(fold_of == fold)[:limit]), held)
         save_compact(everything.subset(chosen), kept)
-        for name in ("bptt", "sltt"):
-            config = configuration({"kind": name, **ON_NMNIST[name]}, str(kept), fold, epochs)
-            started = time.perf_counter()
-            run = fit(config, folder / f"{name}{fold}", on_epoch=lambda row, n=name: print(n, dict(row), flush=True))
-            seconds = time.perf_counter() - started
-            unseen = source("nmnist").load("all", held, **config.data.options)
-            accuracy = evaluate(run, unseen, steps=STEPS).accuracy
-            rows.append({"rule": name, "fold": fold, "seed": fold, "accuracy": accuracy, "epochs": epochs,
-                         "samples": len(unseen), "trained_on": len(chosen), "train_seconds": seconds,
-                         "train_accuracy": run.summary["accuracy"]})  # fmt: skip
-            print("trained", rows[-1], flush=True)
-    return rows
+        config = configuration({"kind": name, **ON_NMNIST[name]}, str(kept), fold, epochs)
+        started = time.perf_counter()
+        run = fit(config, folder / "run", on_epoch=lambda row: print(name, dict(row), flush=True))
+        seconds = time.perf_counter() - started
+        unseen = source("nmnist").load("all", held, **config.data.options)
+        accuracy = evaluate(run, unseen, steps=STEPS).accuracy
+    row = {"rule": name, "fold": fold, "seed": fold, "accuracy": accuracy, "epochs": epochs,
+           "samples": len(unseen), "trained_on": len(chosen), "train_seconds": seconds,
+           "train_accuracy": run.summary["accuracy"]}  # fmt: skip
+    print("trained", row, flush=True)
+    return row
+
+
+def state():
+    """A digest of the sources that were measured, and of this file."""
+    total = hashlib.sha256()
+    for path in [*sorted((ROOT / "neuro").rglob("*.py")), Path(__file__).resolve()]:
+        total.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes())
+    return total.hexdigest()
 
 
 # ---- verdict
@@ -254,8 +257,8 @@ def verdict(table, quick):
     elif steps["sltt"]["peak_bytes"] >= THIRD * steps["bptt"]["peak_bytes"]:
         share = steps["sltt"]["peak_bytes"] / steps["bptt"]["peak_bytes"]
         lines.append(f"N-MNIST: SLTT's peak memory is {share:.2f} of BPTT's")
-    rows = table.get("nmnist_accuracy")
-    if rows is None:
+    rows = list(table.get("nmnist_accuracy", {}).values())
+    if not rows:
         lines.append("N-MNIST: accuracy not measured")
     elif not quick:
         mean = {r: statistics.fmean(x["accuracy"] for x in rows if x["rule"] == r) for r in ("bptt", "sltt")}
@@ -270,31 +273,42 @@ def verdict(table, quick):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--part", choices=("flat", "nmnist", "trained"), action="append", default=None)
+    parser.add_argument("--resume", action="store_true")
     parser.add_argument("--fold", type=int, action="append", default=None, help="default 0 and 1")
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, default=ROOT / "docs" / "results" / "memory.json")
+    parser.add_argument("--json", type=Path, help="default docs/results/memory.json, with --quick none")
     arguments = parser.parse_args()
-    parts = arguments.part or ("flat", "nmnist", "trained")
-    known = arguments.json.exists() and not arguments.quick
-    table = json.loads(arguments.json.read_text(encoding="utf-8")) if known else {}
-    table |= {"quick": arguments.quick, "machine": machine(arguments.threads)}
-    if "flat" in parts:
-        table["flat"] = flat(*((QUICK, (10, 300)) if arguments.quick else (RULES, LENGTHS)), arguments.threads)
-    if "nmnist" in parts:
-        table["nmnist_memory"] = steps_of_nmnist(("bptt", "sltt") if arguments.quick else ON_NMNIST, arguments.threads)
-    if "trained" in parts:
-        with tempfile.TemporaryDirectory() as folder:
-            size = ([0], 1, 64) if arguments.quick else (arguments.fold or [0, 1], arguments.epochs, None)
-            rows = trained(*size, Path(folder))
-            others = [r for r in table.get("nmnist_accuracy", []) if r["fold"] not in size[0]]
-            table["nmnist_accuracy"] = sorted([*others, *rows], key=lambda r: (r["fold"], r["rule"]))
-    short = verdict(table, arguments.quick)
-    table["short"] = short
-    write_json(arguments.json, table)
-    print("\n".join(short) or "all that was asked for")
-    return 1 if short else 0
+    quick, threads = arguments.quick, arguments.threads
+    folds, epochs, limit = ([0], 1, 64) if quick else (arguments.fold or [0, 1], arguments.epochs, None)
+    same = {"quick": quick, "sources": state(), "threads": threads, "epochs": epochs}
+    target = arguments.json or (None if quick else ROOT / "docs" / "results" / "memory.json")
+    found = arguments.resume and target is not None and target.is_file()
+    table = json.loads(target.read_text(encoding="utf-8")) if found else {}
+    if {k: table.get(k) for k in same} != same:
+        table = dict(same)
+    table |= {"machine": machine(threads), "short": ["not finished"]}
+
+    def store():
+        if target is not None:
+            write_json(target, table)
+
+    def fill(part, name, measure):
+        rows = table.setdefault(part, {})
+        if name not in rows:
+            rows[name] = measure()
+            store()
+
+    for name in QUICK if quick else RULES:
+        fill("flat", name, lambda n=name: flat(n, (10, 300) if quick else LENGTHS, threads))
+    for name in ("bptt", "sltt") if quick else ON_NMNIST:
+        fill("nmnist_memory", name, lambda n=name: steps_of_nmnist(n, threads))
+    for fold, name in itertools.product(folds, ("bptt", "sltt")):
+        fill("nmnist_accuracy", f"{name}, fold {fold}", lambda n=name, f=fold: trained(n, f, epochs, limit))
+    table["short"] = verdict(table, quick)
+    store()
+    print("\n".join(table["short"]) or "all that was asked for")
+    return 1 if table["short"] else 0
 
 
 if __name__ == "__main__":
