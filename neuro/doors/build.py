@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from neuro import ir
 from neuro.doors.cell import Cell, Piece, piece
-from neuro.doors.layers import FUNCTIONS, NORMS, folded, norm_of, row
-from neuro.doors.trace import Op, Traced, trace
+from neuro.doors.layers import FLAT, FLAT_FUNCTIONS, FUNCTIONS, NORMS, folded, norm_of, row
+from neuro.doors.trace import trace
+from neuro.doors.values import Op, Traced
 from neuro.errors import ConversionError, NetworkError, UnsupportedLayer
 from neuro.ir import Network, Node
 from neuro.shapes import sends_spikes
@@ -42,7 +43,7 @@ class Door:
 
     outputs: (slot, tensor) pairs of what a neuron returns, "" its spikes or, without spikes, its membrane, "v" its
     membrane, "state" the rest. fresh: a neuron's state back to the start. whole: order of the axes, where a neuron
-    takes all steps at once.
+    takes all steps at once. loops: of those inside, which keep what they sent for the next step; ``fresh`` resets them.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Door:
     whole: Callable[[Any], str | None] = lambda module: None
     refused: Mapping[str, str] = field(default_factory=dict)
     inside: frozenset[str] = frozenset()
+    loops: frozenset[str] = frozenset()
 
     def neuron(self, module: nn.Module) -> Callable[[Any, Options], Cell] | None:
         """The row of a neuron; None where it is none, or computes something of its own."""
@@ -107,7 +109,7 @@ def open_door(
 
     def fresh(copied: nn.Module) -> None:
         for part in copied.modules():
-            if door.neuron(part):
+            if door.neuron(part) or (door.owns(type(part)) and type(part).__name__ in door.loops):
                 door.fresh(part)
 
     def whole(part: nn.Module) -> str | None:
@@ -144,6 +146,7 @@ class _Draft:
                 self.used[id(source)] += 1
         self.used[id(end.op)] += 1
         self.bad += [op.name for op in ops if op.kind == "bad"]
+        self.flat = _flat(ops)
         for op in ops:
             try:
                 self._node(op, high)
@@ -161,6 +164,8 @@ class _Draft:
         taken = readout or (end.done if end.done else "last" if _last(self.traced) else "sum")
         self.nodes[output] = ir.Output(taken)
         self.edges += [(name, output, late) for name, late in sources]
+        if id(end.op) in self.flat:
+            self.metadata["output/note"] = f"the module's answer {end.op.shape} is flat here"
         network = self._closed()
         if readout is None and not wants_v and all(sends_spikes(network, s) for s in network.sources(output)):
             network = network.replace_nodes({output: ir.Output("count")})
@@ -183,7 +188,7 @@ class _Draft:
             assert make is not None
             made = piece(make(op.what, self.options), op.shape, self.options.dt, self.options.rule)
             self.pieces[id(op)] = made
-            self.nodes.update({name + suffix: node for suffix, node in made.nodes.items()})
+            self.nodes.update({name + suffix: self._raveled(node, op) for suffix, node in made.nodes.items()})
             self.edges += [(name + s, name + d, late) for s, d, late in made.edges]
             if made.note:
                 self.metadata[f"{name}/note"] = made.note
@@ -192,7 +197,7 @@ class _Draft:
         source, _, late = op.inputs[0]
         if op.kind == "layer" and isinstance(op.what, NORMS) and self.used[id(source)] == 1 and not late:
             before = self.nodes.get(self.names.get(id(source), ""))
-            changed = None if before is None else folded(before, *norm_of(op.what))
+            changed = None if before is None else folded(before, *norm_of(op.what, shape))
             if changed is not None:
                 self.names[id(op)] = self.names[id(source)]
                 self.nodes[self.names[id(source)]] = changed
@@ -200,7 +205,15 @@ class _Draft:
         make_layer = row(op.what) if op.kind == "layer" else FUNCTIONS[op.name]
         assert make_layer is not None
         name = self.names[id(op)] = self._free(op.name)
-        self.nodes[name] = make_layer(op.what, shape, op.shape)
+        self.nodes[name] = self._raveled(make_layer(op.what, shape, op.shape), op)
+
+    def _raveled(self, node: Node, op: Op) -> Node:
+        """A node whose arrays have the shape [channel, length] of a step, flat."""
+        if id(op) not in self.flat or len(op.shape) < 2:
+            return node
+        arrays = {f.name: getattr(node, f.name) for f in fields(node)}
+        flat = {name: a.ravel() for name, a in arrays.items() if isinstance(a, np.ndarray) and a.shape == op.shape}
+        return replace(node, **flat)
 
     def _free(self, name: str) -> str:
         name = name.replace("/", ".") or "layer"
@@ -213,11 +226,19 @@ class _Draft:
 
     # ------------------------------------------------------------ edges
 
-    def _sends(self, op: Op, slot: str, last: bool = False) -> list[tuple[str, int]]:
-        """(node, steps late) whose sum is what an op sends."""
+    def _sends(self, op: Op, slot: str, last: bool = False, flat: bool = False) -> list[tuple[str, int]]:
+        """(node, steps late) whose sum is what an op sends. flat: to one that takes vectors."""
         if op.kind == "add":
-            return [(name, late + more) for o, s, late in op.inputs for name, more in self._sends(o, s, last)]
+            flat = flat or id(op) in self.flat
+            return [(name, late + more) for o, s, late in op.inputs for name, more in self._sends(o, s, last, flat)]
         name = self.names[id(op)]
+        if flat and id(op) not in self.flat and len(op.shape) > 1:
+            self.nodes[f"{name}_flat"] = ir.Flatten()
+            sent = self._sends(op, slot, last)
+            self.edges += [
+                (sender, f"{name}_flat", 0) for sender, _ in sent if (sender, f"{name}_flat", 0) not in self.edges
+            ]
+            return [(f"{name}_flat", late) for _, late in sent]
         if op.kind != "neuron":
             return [(name, 0)]
         made = self.pieces[id(op)]
@@ -237,9 +258,10 @@ class _Draft:
         if op.inputs and self.names.get(id(op.inputs[0][0])) == name:
             return  # folded into the layer before it
         target = name + (self.pieces[id(op)].enters if op.kind == "neuron" else "")
+        flattened = id(op) in self.flat
         found: dict[tuple[str, int], int] = {}
         for source, slot, late in op.inputs:
-            for sender, more in self._sends(source, slot):
+            for sender, more in self._sends(source, slot, flat=flattened):
                 found[sender, late + more] = found.get((sender, late + more), 0) + 1
         senders = [sender for sender, _ in found]
         for (sender, late), times in found.items():
@@ -287,6 +309,20 @@ class _Draft:
                     todo.append(source)
         self.nodes = {name: node for name, node in self.nodes.items() if name in wanted}
         self.edges = [edge for edge in self.edges if edge[0] in wanted and edge[1] in wanted]
+
+
+def _flat(ops: list[Op]) -> set[int]:
+    """Ops whose steps [channel, length] are vectors here: the 1d layers, and what follows them until a Flatten."""
+    found: set[int] = set()
+    before = -1
+    while before != len(found):  # loops need a second look
+        before = len(found)
+        for op in ops:
+            own = isinstance(op.what, FLAT) if op.kind == "layer" else op.kind == "call" and op.name in FLAT_FUNCTIONS
+            own = own or (isinstance(op.what, nn.BatchNorm1d) and len(op.shape) == 2)
+            if own or (len(op.shape) == 2 and any(id(source) in found for source, _, _ in op.inputs)):
+                found.add(id(op))
+    return found
 
 
 def _last(traced: Traced) -> bool:

@@ -38,7 +38,7 @@ class Cell:
     """A neuron per step, see the module. Arrays broadcast to the neuron's shape as torch broadcasts.
 
     v_threshold: None for an integrator. recurrent: a node without state that returns its spikes one step late. before:
-    weights that belong to the neuron.
+    weights that belong to the neuron. synapses: (decay, gain) of synapses whose currents are summed, in place of alpha.
     factor: of what is sent for a spike. note: what the user should know, kept as metadata.
     """
 
@@ -49,6 +49,7 @@ class Cell:
     drive: ArrayLike = 0.0
     alpha: ArrayLike | None = None
     gain_syn: ArrayLike = 1.0
+    synapses: tuple[tuple[ArrayLike, ArrayLike], ...] = ()
     after: ArrayLike = 0.0
     v_reset: ArrayLike = 0.0
     recurrent: Node | None = None
@@ -106,6 +107,8 @@ def piece(cell: Cell, shape: Shape, dt: float, rule: str) -> Piece:
         found.nodes["_syn"] = ir.LI(tau_mem=tau, r=c["gain_syn"] / left)
         found.edges.append(("_syn", "", 0))
         found.enters, alpha = "_syn", None
+    for k, (decay, gain) in enumerate(cell.synapses):
+        _side_by_side(found, f"_syn{k}", _full(decay, shape, "decay"), _full(gain, shape, "gain"), dt, rule)
     resets = threshold is not None and cell.reset != "none"
     spike: dict[str, Any] = {"v_threshold": threshold, "reset": cell.reset} if resets else {}
     if resets and cell.reset == "hard":
@@ -133,6 +136,18 @@ def piece(cell: Cell, shape: Shape, dt: float, rule: str) -> Piece:
         found.edges.append((found.fires, "_factor", 0))
         found.fires = "_factor"
     return found
+
+
+def _side_by_side(found: Piece, name: str, decay: Array, gain: Array, dt: float, rule: str) -> None:
+    """One of several synapses that hear the same input."""
+    if _no_leak(decay):
+        found.nodes[name] = ir.I(r=gain)
+    else:
+        tau, left = _tau(decay, dt, rule)
+        found.nodes[name] = ir.LI(tau_mem=tau, r=gain / left)
+    found.nodes["_in"] = ir.Scale(np.ones(decay.shape))
+    found.edges += [("_in", name, 0), (name, "", 0)]
+    found.enters = "_in"
 
 
 def _compare(found: Piece, threshold: Array, dt: float, rule: str) -> None:

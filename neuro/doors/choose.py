@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from neuro.doors.trace import Unclear
+from neuro.doors.values import Unclear
 from neuro.errors import ConversionError
 from neuro.ir import Network
 from neuro.nn.bridge import to_network

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from neuro.doors.trace import _ASK, Tracer, Unclear, Value
+from neuro.doors.trace import Tracer
+from neuro.doors.values import ASK, Unclear, Value
 
 SAME = {
     *("contiguous", "clone", "detach", "detach_", "to", "float", "double", "data", "requires_grad_", "type_as", "cpu"),
@@ -42,6 +43,8 @@ def follow(tracer: Tracer, func: Any, args: Any, kwargs: Any, out: Any, values: 
         return _stored(tracer, args, values)
     if name in CONSTANT or not _any_tensor(out):
         return None
+    if name == "sum" and args and id(args[0]) in tracer.stacked:
+        return _stack_summed(tracer, args, kwargs, out)
     done = next((v for v in values if v.done), None)
     if done is not None:
         same = {(v.op, v.slot) for v in values} == {(done.op, done.slot)}
@@ -120,7 +123,19 @@ def _stack(tracer: Tracer, call: Any, kwargs: Any, out: Any, values: list[Value]
     if at_start and axis in (0, 1) and first.lead == 1:
         tracer.sizes = (len(args[0]), tracer.sizes[1])
         return _note(tracer, out, replace(first, time=None, lead=2, order="TB" if axis == 0 else "BT"))
+    if axis == 0 and len(values) == len(args[0]) and all(v.lead == 1 and not v.done for v in values):
+        tracer.stacked[id(out)] = (out, values)  # perhaps their sum is all that is wanted
     return tracer.bad("stack of things that are not the steps of one layer", values, out)
+
+
+def _stack_summed(tracer: Tracer, args: Any, kwargs: Any, out: Any) -> None:
+    """torch.stack((x, y)).sum(0): how Norse's RecurrentSequential adds."""
+    _, values = tracer.stacked[id(args[0])]
+    axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    if axis != 0:
+        return tracer.bad("sum of a stack along another axis", values, out)
+    tracer.put("add", "add", "add", None, values, out, 1)
+    return None
 
 
 def _swap(tracer: Tracer, call: Any, kwargs: Any, out: Any, values: list[Value]) -> None:
@@ -136,7 +151,7 @@ def _swap(tracer: Tracer, call: Any, kwargs: Any, out: Any, values: list[Value])
     if order == list(range(tensor.dim())):
         return _note(tracer, out, value)
     if value.order == "?":
-        raise Unclear(_ASK.format(tuple(tracer.given.shape)))
+        raise Unclear(ASK.format(tuple(tracer.given.shape)))
     if value.lead == 2 and order == [1, 0, *range(2, tensor.dim())]:
         return _note(tracer, out, replace(value, order="BT" if value.order == "TB" else "TB"))
     return tracer.bad(f"{name} of the axes of a step", values, out)
@@ -154,7 +169,7 @@ def _view(tracer: Tracer, call: Any, kwargs: Any, out: Any, values: list[Value])
         elif out.shape == tensor.shape:
             return _note(tracer, out, value)
         else:
-            raise Unclear(_ASK.format(tuple(tensor.shape)))
+            raise Unclear(ASK.format(tuple(tensor.shape)))
     return tracer.reshaped(value, tensor, out)
 
 
@@ -220,7 +235,7 @@ def _multiply(tracer: Tracer, call: Any, kwargs: Any, out: Any, values: list[Val
     value, other = (known[0], right) if known[0] is not None else (known[1], left)
     assert value is not None
     if value.order == "?":
-        raise Unclear(_ASK.format(tuple(tracer.given.shape)))
+        raise Unclear(ASK.format(tuple(tracer.given.shape)))
     array: Any = np.asarray(other.detach().double().cpu().numpy() if isinstance(other, Tensor) else np.float64(other))
     if divides:
         array = 1.0 / array
@@ -261,9 +276,9 @@ def _functional(names: tuple[str, ...]) -> Follow:
             return tracer.bad(f"{name} with weights that follow from the input", values, out)
         tensor = given.pop("input")
         if value.order == "?":
-            plain = 2 if name == "linear" else 4
+            plain = {"linear": 2, "conv1d": 3, "avg_pool1d": 3}.get(name, 4)
             if tensor.dim() != plain:
-                raise Unclear(_ASK.format(tuple(tracer.given.shape)))
+                raise Unclear(ASK.format(tuple(tracer.given.shape)))
             value = tracer.settle("B")
         key = (name, *(id(v) if isinstance(v, Tensor) else v for _, v in sorted(given.items())))
         tracer.kept.append(given)  # so that no other tensor gets the same identity
@@ -273,6 +288,7 @@ def _functional(names: tuple[str, ...]) -> Follow:
     return row
 
 
+_CONV = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
 _POOL = ("input", "kernel_size", "stride", "padding")
 FOLLOW: dict[str, Follow] = {
     **dict.fromkeys(SAME, _same),
@@ -292,7 +308,9 @@ FOLLOW: dict[str, Follow] = {
     "repeat": _repeat,
     "expand": _repeat,
     "linear": _functional(("input", "weight", "bias")),
-    "conv2d": _functional(("input", "weight", "bias", "stride", "padding", "dilation", "groups")),
+    "conv1d": _functional(_CONV),
+    "conv2d": _functional(_CONV),
+    "avg_pool1d": _functional((*_POOL, "ceil_mode", "count_include_pad")),
     "avg_pool2d": _functional((*_POOL, "ceil_mode", "count_include_pad", "divisor_override")),
     "max_pool2d": _functional((*_POOL, "dilation", "ceil_mode", "return_indices")),
 }

@@ -3,15 +3,22 @@
 nn.Linear, nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d, nn.AdaptiveAvgPool2d where it takes the whole image, nn.Flatten, batch
 norm in evaluation mode (a weight per channel, folded into the layer before it where that feeds nothing else), dropout
 and identity, which vanish. Subclasses that compute something else are looked into, not believed.
+
+A `Network` knows vectors and images [channel, height, width], no lines [channel, length]. nn.Conv1d and nn.AvgPool1d
+are matrices over the flattened step, of at most `MATRIX` weights; what follows them is flat until a layer of torch
+flattens it (`FLAT`). So is what nn.BatchNorm1d makes of a line.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from neuro import ir
 from neuro.errors import ConversionError
@@ -19,6 +26,7 @@ from neuro.ir import Array, Node, Shape
 
 VANISHING = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+MATRIX = 1 << 22  # weights of a Conv1d that is written as a matrix: 32 MB
 Make = Callable[[Any, Shape, Shape], Node]  # (module or arguments, shape in, shape out)
 
 
@@ -76,6 +84,42 @@ def _two(value: Any) -> tuple[int, int]:
     return (int(pair[0]), int(pair[-1]))
 
 
+def _line(linear: Callable[[Tensor], Tensor], bias: Any, shape: Shape, out: Shape, kind: str) -> Node:
+    """A linear map of [channel, length] as a matrix, found from what it does to each unit vector."""
+    if len(shape) != 2:
+        raise ConversionError(f"a {kind} of a step of shape {shape}; [channel, length] is needed")
+    columns, rows = math.prod(shape), math.prod(out)
+    if columns * rows > MATRIX:
+        raise ConversionError(
+            f"a {kind} from {shape} to {out} is a matrix of {columns * rows:,} weights here, at most {MATRIX:,}; write "
+            "it as the 2d layer with a kernel of (1, k) over steps of [channel, 1, length]"
+        )
+    with torch.no_grad(), torch._C.DisableTorchFunction():
+        weight = linear(torch.eye(columns, dtype=torch.float64).reshape(columns, *shape)).reshape(columns, rows)
+    weights = np.ascontiguousarray(weight.numpy().T)
+    return ir.Linear(weights) if bias is None else ir.Affine(weights, bias=np.repeat(numbers(bias), out[-1]))
+
+
+def _conv1d(given: Mapping[str, Any], shape: Shape, out: Shape) -> Node:
+    kernel = given["weight"].detach().double()
+    names = ("stride", "padding", "dilation", "groups")
+    more = {name: given[name] for name in names if name in given}
+    return _line(lambda x: functional.conv1d(x, kernel, None, **more), given.get("bias"), shape, out, "Conv1d")
+
+
+def _conv1d_module(module: nn.Conv1d, shape: Shape, out: Shape) -> Node:
+    if module.padding_mode != "zeros":
+        raise ConversionError(f"padding_mode must be 'zeros', got {module.padding_mode!r}")
+    names = ("weight", "bias", "stride", "padding", "dilation", "groups")
+    return _conv1d({name: getattr(module, name) for name in names}, shape, out)
+
+
+def _avg1d(given: Mapping[str, Any], shape: Shape, out: Shape) -> Node:
+    names = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
+    more = {name: given[name] for name in names if name in given}
+    return _line(lambda x: functional.avg_pool1d(x, **more), None, shape, out, "AvgPool1d")
+
+
 def _conv_module(module: nn.Conv2d, shape: Shape, out: Shape) -> Node:
     if module.padding_mode != "zeros":
         raise ConversionError(f"padding_mode must be 'zeros', got {module.padding_mode!r}")
@@ -110,15 +154,18 @@ def _adaptive(module: nn.AdaptiveAvgPool2d, shape: Shape, out: Shape) -> Node:
     return ir.AvgPool2d(shape[1:], shape[1:])  # type: ignore[arg-type]
 
 
-def norm_of(module: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Array, Array]:
-    """(factor, shift) per channel: y = factor x + shift."""
+def norm_of(module: nn.BatchNorm1d | nn.BatchNorm2d, shape: Shape) -> tuple[Array, Array]:
+    """(factor, shift) per channel: y = factor x + shift; per value of a step [channel, length], which is flat here."""
     if module.running_mean is None or module.running_var is None:
         raise ConversionError("needs running statistics (track_running_stats=True)")
     factor = 1.0 / np.sqrt(numbers(module.running_var) + module.eps)
     if module.weight is not None:
         factor = factor * numbers(module.weight)
     shift = -numbers(module.running_mean) * factor
-    return factor, shift if module.bias is None else shift + numbers(module.bias)
+    if module.bias is not None:
+        shift = shift + numbers(module.bias)
+    times = shape[1] if len(shape) == 2 else 1
+    return np.repeat(factor, times), np.repeat(shift, times)
 
 
 def folded(node: Node, factor: Array, shift: Array) -> Node | None:
@@ -133,17 +180,19 @@ def folded(node: Node, factor: Array, shift: Array) -> Node | None:
 
 
 def _norm(module: Any, shape: Shape, out: Shape) -> Node:
-    factor, shift = norm_of(module)
+    factor, shift = norm_of(module, shape)
     if len(shape) == 3:
         return ir.Conv2d(factor[:, None, None, None], groups=len(factor), bias=shift)
-    if len(shape) == 1:
+    if len(shape) < 3 and len(factor) <= MATRIX**0.5:
         return ir.Affine(np.diag(factor), bias=shift)
     raise ConversionError(f"of a step of shape {shape}")
 
 
 LAYERS: dict[type[nn.Module], Make] = {
     nn.Linear: lambda m, shape, out: _linear(m.weight, m.bias, shape),
+    nn.Conv1d: _conv1d_module,
     nn.Conv2d: _conv_module,
+    nn.AvgPool1d: lambda m, shape, out: _avg1d(vars(m), shape, out),
     nn.AvgPool2d: lambda m, shape, out: _avg(vars(m), shape, out),
     nn.MaxPool2d: lambda m, shape, out: _max(vars(m), shape, out),
     nn.LPPool2d: _lp,
@@ -157,8 +206,12 @@ FUNCTIONS: dict[str, Make] = {
     "conv2d": lambda a, shape, out: _conv(
         a["weight"], a.get("bias"), a.get("stride", 1), a.get("padding", 0), a.get("dilation", 1), a.get("groups", 1)
     ),
+    "conv1d": _conv1d,
+    "avg_pool1d": _avg1d,
     "avg_pool2d": _avg,
     "max_pool2d": _max,
     "flatten": lambda a, shape, out: ir.Flatten(),
     "scale": lambda a, shape, out: ir.Scale(a),
 }
+FLAT = (nn.Conv1d, nn.AvgPool1d)  # after these a step is flat here
+FLAT_FUNCTIONS = ("conv1d", "avg_pool1d")

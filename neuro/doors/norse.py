@@ -14,7 +14,10 @@ v_reset); ours starts at 0, so all potentials are counted from there, which chan
 
 What cannot be the same, and is refused by name: v_leak other than 0 where the membrane itself is sent, or where the
 threshold is taken off; two time steps of which one overshoots; adaptive, conductance-based, refractory, LSNN,
-Izhikevich and AdEx neurons; RecurrentSequential.
+Izhikevich and AdEx neurons.
+
+RecurrentSequential: x[t] + y[t-1] enters its first layer, y is what its layer ``output_modules`` sends. Where a module
+computes one step, its state is handed from step to step here, as Norse's user does.
 """
 
 from __future__ import annotations
@@ -126,6 +129,23 @@ def _outputs(module: Any, out: Any) -> list[tuple[str, Tensor]]:
     return [("", spikes), *((slots.get(n, "state"), getattr(state, n)) for n in names if n != "z")]
 
 
+def _fresh(module: Any) -> None:
+    """A RecurrentSequential of one step gets the state that it returned in the step before."""
+    if type(module).__name__ != "RecurrentSequential":
+        return
+    last: list[Any] = []
+
+    def give(part: Any, args: Any, kwargs: Any) -> Any:
+        state = args[1] if len(args) > 1 else kwargs.get("state")
+        return None if state is not None or not last else ((args[0], last[0]), {})
+
+    def take(part: Any, args: Any, out: Any) -> None:
+        last[:] = [out[1]]
+
+    module.register_forward_pre_hook(give, with_kwargs=True)
+    module.register_forward_hook(take)
+
+
 TIMED = ("LIF", "LIFRecurrent", "LI", "IAF")
 DOOR = Door(
     "Norse",
@@ -144,8 +164,9 @@ DOOR = Door(
         "IAF": _iaf,
     },
     _outputs,
-    lambda module: None,
+    _fresh,
     lambda module: "TB" if type(module).__name__ in TIMED else None,
     inside=frozenset({"SequentialState", "Lift", "RecurrentSequential"}),
+    loops=frozenset({"RecurrentSequential"}),
 )
 __all__ = ["from_norse"]

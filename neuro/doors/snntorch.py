@@ -5,6 +5,10 @@ Leaky            u[t] = beta u[t-1] + x[t] - theta s[t-1];  s[t] = u[t] > theta 
 Synaptic         i[t] = alpha i[t-1] + x[t];  u[t] = beta u[t-1] + i[t] - theta s[t-1]
 Lapicque         u[t] = (1 - T / RC) u[t-1] + (T / C) x[t] - theta s[t-1], T = time_step
 RLeaky           as Leaky with x[t] + V s[t-1]; RSynaptic as Synaptic with it
+Alpha            e[t] = alpha e[t-1] + x[t];  h[t] = beta h[t-1] - x[t];  u[t] = k (e[t] + h[t]),
+                 k = 1 + ln alpha / (ln beta - ln alpha)                                     ("none")
+StateLeaky       u[t] = exp(-1 / tau) u[t-1] + x[t], tau = 1 / (1 - beta), never reset; LinearLeaky with a Linear in
+                 front; all steps at once, as a sum over the past there and as a recursion here: equal but for rounding
 
 beta and alpha are clamped to 0..1. The reset is late: the threshold leaves u one step after the spike and does not
 decay in between, so u[t] here is ours plus -(1 - beta) theta s[t-1], a connection of each neuron to itself
@@ -18,7 +22,8 @@ So it is refused unless ``overshoot="accept"``.
 
 What cannot be the same, and is refused by name: "zero" with a late reset in Synaptic, Lapicque, RLeaky, RSynaptic
 (it throws away the input of the step after a spike; use "subtract"); Alpha with a reset; inhibition; state_quant;
-RSynaptic with reset_delay=False (it fails in snnTorch 1.0.0 itself); SLSTM, SConv2dLSTM and the parallel neurons.
+RSynaptic with reset_delay=False (it fails in snnTorch 1.0.0 itself); kernel_truncation_steps; SLSTM, SConv2dLSTM
+(gates), LeakyParallel (its membrane is cut at 0), AssociativeLeaky, DeltaLeaky.
 A membrane that is returned is read here after the reset, in snnTorch before it: they differ at spikes.
 A spike is s = (u > theta) in both.
 """
@@ -77,6 +82,9 @@ def from_snntorch(
         raise ConversionError(f"overshoot must be one of {OVERSHOOTS}, got {overshoot!r}")
     options = Options(dt, discretisation, late_reset=late_reset, overshoot=overshoot)
     return open_door(DOOR, module, sample, options=options, axes=axes, readout=readout, high=high)
+
+
+ALL_STEPS = ("StateLeaky", "LinearLeaky")  # neurons that take all steps at once
 
 
 def _clamped(tensor: Any) -> Array:
@@ -173,7 +181,31 @@ def _biased(recurrent: Node, bias: Array | None) -> Node:
 
 
 def _alpha(module: Any, options: Options) -> Cell:
-    raise ConversionError("two synapses of which the membrane is made at once; use Synaptic")
+    if module.reset_mechanism != "none":
+        raise ConversionError(
+            f"Alpha with reset_mechanism={module.reset_mechanism!r} clears or cuts its synapses at a spike, which none "
+            "here does; use reset_mechanism='none', or Synaptic"
+        )
+    alpha, beta = _clamped(module.alpha), _clamped(module.beta)
+    with np.errstate(divide="ignore"):
+        gain = np.log(alpha) / (np.log(beta) - np.log(alpha)) + 1
+    return _cell(module, options, np.zeros(1), gain=gain, synapses=((alpha, 1.0), (beta, -1.0)))
+
+
+def _state_leaky(module: Any, options: Options) -> Cell:
+    if module.kernel_truncation_steps is not None:
+        raise ConversionError("kernel_truncation_steps forgets all at once after so many steps; leave it None")
+    if module.state_quant:
+        raise ConversionError("state_quant rounds the membrane; leave it out, chips round it anyway")
+    linear = getattr(module, "linear", None)
+    given: dict[str, Any] = {}
+    if linear is not None:
+        weight = numbers(linear.weight)
+        given["before"] = ir.Linear(weight) if linear.bias is None else ir.Affine(weight, bias=numbers(linear.bias))
+    beta = np.exp(-1.0 / numbers(module.tau))
+    if not module.output:
+        return Cell(beta, **given)
+    return Cell(beta, numbers(module.threshold), "none", factor=numbers(module.graded_spikes_factor), **given)
 
 
 _STATES = {"Leaky": ("v",), "Lapicque": ("v",), "RLeaky": ("v",), "Synaptic": ("state", "v"),
@@ -181,16 +213,26 @@ _STATES = {"Leaky": ("v",), "Lapicque": ("v",), "RLeaky": ("v",), "Synaptic": ("
 
 
 def _outputs(module: Any, out: Any) -> list[tuple[str, Tensor]]:
+    if type(module).__name__ in ALL_STEPS:
+        return [("", out)] if isinstance(out, Tensor) else [("", out[0]), ("v", out[1])]
     if isinstance(out, Tensor):
         return [("", out), ("v", module.mem)]
     return [("", out[0]), *(("state", t) for t in out[1:-1]), ("v", out[-1])]
 
 
 def _fresh(module: Any) -> None:
-    module.reset_mem()
+    if hasattr(module, "reset_mem"):
+        module.reset_mem()
 
 
-_OTHER = "it has no counterpart here; use Leaky or Synaptic"
+_REFUSED = {
+    "SLSTM": "gates multiply states, no neuron here does; use Leaky or Synaptic",
+    "SConv2dLSTM": "gates multiply states, no neuron here does; use Leaky or Synaptic",
+    "LeakyParallel": "its membrane is cut at 0 (a ReLU), and no neuron here has a floor; use StateLeaky or Leaky",
+    "AssociativeLeaky": "its state is a matrix of keys and values; use StateLeaky or Leaky",
+    "DeltaLeaky": "it fires where its membrane changed by so much in either direction; use Leaky, or train "
+    "neuro.nn.SigmaDelta",
+}
 DOOR = Door(
     "snnTorch",
     ("snntorch",),
@@ -201,11 +243,12 @@ DOOR = Door(
         "RLeaky": _rleaky,
         "RSynaptic": _rsynaptic,
         "Alpha": _alpha,
+        "StateLeaky": _state_leaky,
+        "LinearLeaky": _state_leaky,
     },
     _outputs,
     _fresh,
-    refused=dict.fromkeys(
-        ("SLSTM", "SConv2dLSTM", "LeakyParallel", "StateLeaky", "LinearLeaky", "AssociativeLeaky", "DeltaLeaky"), _OTHER
-    ),
+    lambda module: "TB" if type(module).__name__ in ALL_STEPS else None,
+    refused=_REFUSED,
 )
 __all__ = ["from_snntorch"]

@@ -13,7 +13,8 @@ network that will run in that (there the float64 neighbour is theta itself, and 
 fire). A membrane starts at v_reset; ours starts at 0, so potentials are counted from there, which changes no spike.
 
 step_mode "s" and "m" both work, also inside of SeqToANNContainer and MultiStepContainer. What cannot be the same is
-refused by name: every other neuron, ElementWiseRecurrentContainer, SynapseFilter; cuda back ends mean the same.
+refused by name: every other neuron, LinearRecurrentContainer, SynapseFilter; cuda back ends mean the same.
+ElementWiseRecurrentContainer is a loop where its function is a sum: x[t] + y[t-1] enters, y is what it sends.
 """
 
 from __future__ import annotations
@@ -121,6 +122,7 @@ DOOR = Door(
     _outputs,
     _fresh,
     _whole,
-    inside=frozenset({"MultiStepContainer", "SeqToANNContainer", "StepModeContainer"}),
+    inside=frozenset({"MultiStepContainer", "SeqToANNContainer", "StepModeContainer", "ElementWiseRecurrentContainer"}),
+    loops=frozenset({"ElementWiseRecurrentContainer"}),
 )
 __all__ = ["from_spikingjelly"]

@@ -11,15 +11,15 @@ The user's module is not touched: the copy shares no tensor with it.
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from neuro.doors.values import ASK, MEANT, Op, Traced, Unclear, Value, detached, parts, tensors
 from neuro.errors import ConversionError
 from neuro.ir import Shape
 
@@ -27,83 +27,8 @@ AXES = ("TB", "BT", "B")
 RUNS = 3  # of a module that computes one step: the second and third show what it remembers
 
 
-@dataclass(eq=False)
-class Op:
-    """A node of the graph of one step. kind: "input", "neuron", "layer", "call", "add", "bad".
-
-    what: the leaf module, or the function's arguments. inputs: (node, slot, steps late). shape: of one step.
-    """
-
-    kind: str
-    name: str
-    what: Any = None
-    inputs: tuple[tuple[Op, str, int], ...] = ()
-    shape: Shape = ()
-    calls: int = 0
-
-
-@dataclass(frozen=True)
-class Value:
-    """What a tensor is: ``slot`` ("" what it sends, "v" its membrane, "state") of a node.
-
-    time: step, None for all steps at once or what does not change. lead: axes before those of one step; order: which
-    they are. done: "sum" or "max" over all steps, only an answer from here on.
-    """
-
-    op: Op
-    slot: str = ""
-    time: int | None = None
-    lead: int = 1
-    order: str = "B"
-    done: str = ""
-
-
-@dataclass
-class Traced:
-    """The graph. output: what the module returns first. held: the input is the same in every step. steps: that ran.
-
-    bad: what is wrong with the whole; nodes of the kind "bad" say what is wrong with them.
-    """
-
-    input: Op
-    output: Value
-    bad: list[str]
-    held: bool
-    steps: int
-
-
 Leaf = Callable[[nn.Module], str | None]  # "neuron", "layer", "bad: why", or None: look inside
 Outputs = Callable[[nn.Module, Any], "list[tuple[str, Tensor]]"]
-
-
-class Unclear(ConversionError):
-    """The sample's axes cannot be told from what the module does with it."""
-
-
-def detached(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode that shares nothing with the module, also where it holds tensors of a graph.
-
-    Not copy.deepcopy, which asks each module how it wants to be copied, and some (sinabs' recurrent ones) cannot.
-    """
-    memo: dict[int, Any] = {}
-    for part in module.modules():
-        for value in _tensors([part.__dict__, getattr(part, "_memories", {})]):
-            if value.grad_fn is not None:
-                memo[id(value)] = value.detach().clone()
-    return _copied(module, memo).eval()
-
-
-def _copied(module: nn.Module, memo: dict[int, Any]) -> nn.Module:
-    if id(module) in memo:
-        known: nn.Module = memo[id(module)]
-        return known
-    kind: Any = type(module)
-    new = memo[id(module)] = kind.__new__(kind)
-    parts = {name: None if part is None else _copied(part, memo) for name, part in module._modules.items()}
-    for name, value in module.__dict__.items():
-        new.__dict__[name] = parts if name == "_modules" else copy.deepcopy(value, memo)
-    made: nn.Module = new
-    return made
 
 
 def trace(
@@ -155,6 +80,7 @@ class Tracer(TorchFunctionMode):
         self.sizes: tuple[int, int] = (0, 0)  # steps, batch
         self.seen_whole = False
         self.kept: list[Any] = []
+        self.stacked: dict[int, tuple[Tensor, Any]] = {}  # of different values, until they are summed
         self.messages: list[str] = []
         fresh(module)
 
@@ -207,7 +133,7 @@ class Tracer(TorchFunctionMode):
         return max((op.calls for op in self.ops.values() if op.kind == "neuron"), default=0)
 
     def finish(self, result: Any, held: bool) -> Traced:
-        found = [self.table[id(t)][1] for t in _tensors(result) if id(t) in self.table]
+        found = [self.table[id(t)][1] for t in tensors(result) if id(t) in self.table]
         if not found:
             raise ConversionError("the module returns nothing that follows from its input; does it detach to numpy?")
         steps = self.sizes[0] if self.axes != "B" else self.most_calls()
@@ -223,23 +149,23 @@ class Tracer(TorchFunctionMode):
         if self.depth:
             return
         kind = self.leaf(module) or ""
-        tensors = list(_tensors([args, kwargs]))
-        value = self.known(tensors[0]) if tensors else None
+        taken = list(tensors([args, kwargs]))
+        value = self.known(taken[0]) if taken else None
         if value is None:
-            if kind == "neuron" and any(self.known(t) for t in tensors):
+            if kind == "neuron" and any(self.known(t) for t in taken):
                 self.messages.append(f"'{self.names[id(module)]}' ({type(module).__name__}) takes an input that does "
                                      "not follow from the sample")  # fmt: skip
             return
         with torch._C.DisableTorchFunction():
             if kind == "neuron":
-                self._neuron(module, value, tensors, out)
+                self._neuron(module, value, taken, out)
             elif kind == "layer":
-                self._layer(module, value, tensors[0], out)
+                self._layer(module, value, taken[0], out)
             else:
                 self.bad(f"'{self.names[id(module)]}' ({type(module).__name__}): {kind.removeprefix('bad: ')}",
                           [value], out)  # fmt: skip
 
-    def _neuron(self, module: nn.Module, value: Value, tensors: list[Tensor], out: Any) -> None:
+    def _neuron(self, module: nn.Module, value: Value, taken: list[Tensor], out: Any) -> None:
         name = self.names[id(module)]
         said = f"'{name}' ({type(module).__name__})"
         order = self.whole(module)  # of the axes of all steps at once: "TB", "BT", "flat" (one axis for both), or None
@@ -254,7 +180,7 @@ class Tracer(TorchFunctionMode):
             self.seen_whole = True
             if value.lead != (1 if order == "flat" else 2) or (value.lead == 2 and value.order != order):
                 got = value.order if value.lead == 2 else "one step"
-                self.messages.append(f"{said} takes all steps at once, {_MEANT[order]}, but gets {got}; say axes=")
+                self.messages.append(f"{said} takes all steps at once, {MEANT[order]}, but gets {got}; say axes=")
         else:
             if value.lead == 2:
                 self.messages.append(f"{said} takes one step, but gets all at once; set its step mode, or loop")
@@ -262,10 +188,10 @@ class Tracer(TorchFunctionMode):
             lag = 0 if value.time is None else time - value.time
             if lag < 0:
                 self.messages.append(f"{said} is called less than once a step, so it has no step of its own")
-        self._check_state(op, tensors[1:], time)
+        self._check_state(op, taken[1:], time)
         wired = ((value.op, value.slot, max(lag, 0)),)
         # the first step may miss what comes from the step before it, nothing else may change
-        missing = op.calls == 1 and not _parts(op.inputs) <= _parts(wired)
+        missing = op.calls == 1 and not parts(op.inputs) <= parts(wired)
         if missing or (op.calls > 1 and op.inputs != wired):
             self.messages.append(
                 f"{said} is wired differently from step to step; a layer with memory cannot serve twice"
@@ -291,9 +217,10 @@ class Tracer(TorchFunctionMode):
 
         if value.order == "?":
             image = isinstance(module, (nn.Conv2d, nn.AvgPool2d, nn.MaxPool2d, nn.BatchNorm2d, nn.LPPool2d))
+            line = isinstance(module, (nn.Conv1d, nn.AvgPool1d))
             if getattr(module, "step_mode", "s") == "m":
                 value = self.settle("TB")
-            elif (image and tensor.dim() == 4) or (isinstance(module, nn.Linear) and tensor.dim() == 2):
+            elif tensor.dim() == (4 if image else 3 if line else 2 if isinstance(module, nn.Linear) else 0):
                 value = self.settle("B")
             elif isinstance(module, nn.Flatten) and module.start_dim in (1, 2):
                 value = self.settle("B" if module.start_dim == 1 else "TB")
@@ -301,7 +228,7 @@ class Tracer(TorchFunctionMode):
                 self.table[id(out)] = (out, value)
                 return
             else:
-                raise Unclear(_ASK.format(tuple(self.given.shape)))
+                raise Unclear(ASK.format(tuple(self.given.shape)))
         if value.done and not alone(module):
             said = f"'{self.names[id(module)]}' ({type(module).__name__})"
             self.bad(f"{said} takes what is summed over time; put it before the sum, it is linear", [value], out)
@@ -325,7 +252,7 @@ class Tracer(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.depth:
             return func(*args, **kwargs)
-        values = [v for t in _tensors([args, kwargs]) if (v := self.known(t)) is not None]
+        values = [v for t in tensors([args, kwargs]) if (v := self.known(t)) is not None]
         out = func(*args, **kwargs)
         if values:
             with torch._C.DisableTorchFunction():
@@ -350,7 +277,7 @@ class Tracer(TorchFunctionMode):
 
     def bad(self, message: str, values: list[Value], out: Any) -> None:
         op = self.ops.setdefault(("bad", message), Op("bad", message, None, tuple((v.op, v.slot, 0) for v in values)))
-        for tensor in _tensors(out):
+        for tensor in tensors(out):
             op.shape = op.shape or tuple(tensor.shape[values[0].lead :])
             self.table[id(tensor)] = (tensor, Value(op, "", values[0].time, values[0].lead, values[0].order))
 
@@ -374,34 +301,3 @@ class Tracer(TorchFunctionMode):
                 self.put("call", "flatten", "flatten", None, [replace(value, lead=lead)], out, lead)
                 return
         self.bad(f"a reshape from {tuple(tensor.shape)} to {new}; one step may only be flattened", [value], out)
-
-
-def _parts(inputs: tuple[tuple[Op, str, int], ...]) -> set[int]:
-    """Modules whose values reach these inputs within a step: layers, and the neurons and inputs they see."""
-    found: set[int] = set()
-    todo = [source for source, _, _ in inputs]
-    while todo:
-        op = todo.pop()
-        if op.kind in ("neuron", "layer", "input"):
-            found.add(id(op.what) if op.kind == "layer" else id(op))
-        if op.kind not in ("neuron", "input"):
-            todo += [source for source, _, _ in op.inputs]
-    return found
-
-
-_MEANT = {"TB": "time first", "BT": "batch first, then time", "flat": "batch and time in one axis"}
-_ASK = (
-    "a sample of shape {} may be steps or one step: say axes='TB' (time, batch, ...), 'BT' (batch, time, ...) or "
-    "'B' (batch, ...; one step, or the same in every step)"
-)
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for child in value.values():
-            yield from _tensors(child)
-    elif isinstance(value, (list, tuple)):
-        for child in value:
-            yield from _tensors(child)
