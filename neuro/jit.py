@@ -24,11 +24,13 @@ import numba
 import numpy as np
 from llvmlite import ir
 from numba.core import caching, cgutils, codegen, compiler, sigutils, types
+from numba.core.registry import cpu_target as _cpu_target
 from numba.core.runtime.nrt import rtsys
 from numba.extending import intrinsic, overload
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 njit: Any = numba.njit  # numba's own types know neither _nrt nor its caches
+cpu_target: Any = _cpu_target
 normalize: Any = sigutils.normalize_signature
 MARK = b"neuro.jit"  # a file that says this takes part in kernels
 HERE = Path(__file__).parent
@@ -235,6 +237,14 @@ def lowest(word: Any) -> Any:
     return np.uint64(((int(word) & -int(word)).bit_length() - 1) % 65)
 
 
+def places(word: Any, first: Any, out: Any, at: Any) -> None:
+    """In a kernel: out[at + k] = first + the place of the k-th one of a uint64, from the lowest up. out: contiguous,
+    32-bit integers. With AVX-512 all at once: a loop over so few as there are ends where no processor expects it."""
+    while int(word):
+        out[at] = first + lowest(word)
+        word, at = int(word) & (int(word) - 1), at + 1
+
+
 @intrinsic
 def _wide(_context: Any) -> Any:
     def generate(_target: Any, builder: Any, _signature: Any, _arguments: Any) -> Any:
@@ -271,6 +281,68 @@ def _lowest(_context: Any, word: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
 
     return types.uint64(types.uint64), generate
+
+
+def _data(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    return cgutils.create_struct_proxy(kind)(context, builder, value).data  # type: ignore[no-untyped-call]
+
+
+def _generate_places(_typing: Any, word: Any, first: Any, out: Any, at: Any) -> Any:
+    byte, word32, bit = ir.IntType(8), ir.IntType(32), ir.IntType(1)
+    many, some = ir.VectorType(byte, 64), ir.VectorType(word32, 16)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        def function(name: str, result: Any, takes: list[Any]) -> Any:
+            return cgutils.get_or_insert_function(builder.module, ir.FunctionType(result, takes), name)  # type: ignore[no-untyped-call]
+
+        def all_of(value: Any) -> Any:
+            none = ir.Constant(some, ir.Undefined)
+            one = builder.insert_element(none, value, word32(0))
+            return builder.shuffle_vector(one, none, ir.Constant(some, [0] * 16))
+
+        ones_of, base = ir.VectorType(bit, 64), all_of(builder.trunc(arguments[1], word32))
+        left = builder.trunc(builder.ctpop(arguments[0]), word32)
+        numbers, zeros = ir.Constant(many, list(range(64))), ir.Constant(many, None)
+        compress = function("llvm.x86.avx512.mask.compress.v64i8", many, [many, many, ones_of])
+        packed = builder.call(compress, [numbers, zeros, builder.bitcast(arguments[0], ones_of)])
+        store = function(
+            "llvm.masked.store.v16i32.p0", ir.VoidType(), [some, some.as_pointer(), word32, ir.VectorType(bit, 16)]
+        )
+        to = builder.gep(_data(context, builder, signature.args[2], arguments[2]), [arguments[3]])
+
+        def write(group: int) -> None:
+            lanes = ir.Constant(some, list(range(16 * group, 16 * group + 16)))
+            found = builder.zext(builder.shuffle_vector(packed, zeros, lanes), some)
+            there = builder.icmp_unsigned("<", lanes, all_of(left))
+            at = builder.bitcast(builder.gep(to, [word32(16 * group)]), some.as_pointer())
+            builder.call(store, [builder.add(found, base), at, word32(4), there])
+
+        write(0)
+        with builder.if_then(builder.icmp_unsigned(">", left, word32(16)), likely=False):
+            for group in (1, 2, 3):
+                write(group)
+        return context.get_dummy_value()
+
+    return types.void(types.uint64, types.int64, out, types.uintp), generate
+
+
+_places: Any = intrinsic(_generate_places)
+
+
+@overload(places, inline="always")
+def _(word, first, out, at):  # type: ignore[no-untyped-def]
+    if "+avx512vbmi2" in cpu_target.target_context.codegen()._tm_features:
+        return lambda word, first, out, at: _places(word, first, out, at)  # noqa: PLW0108
+    kind = out.dtype
+
+    def one_by_one(word, first, out, at):  # type: ignore[no-untyped-def]
+        left, to = np.uint64(word), np.uintp(at)
+        while left != np.uint64(0):
+            out[to] = kind(first + np.int64(lowest(left)))
+            to += np.uintp(1)
+            left &= left - np.uint64(1)
+
+    return one_by_one
 
 
 overload(set_bytes, inline="always")(lambda flags, at: lambda flags, at: _set_bytes(flags, at))  # type: ignore[call-arg]  # noqa: PLW0108

@@ -89,6 +89,7 @@ ROW = {"u": U_ROW, "v": V_ROW, "a": A_ROW, "sigma": U_ROW, "act": V_ROW, "residu
 ROW |= {"imag": U_ROW, "real": V_ROW, "a_imag": B_ROW}
 
 I64: Any = np.int64  # what it makes is an int to mypy
+U = np.uintp  # as in delivery.py
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
@@ -100,6 +101,12 @@ def start(net: Packed, work: Work, out: Out, dense: Bytes, b: int, depth: int) -
     table, u, v, a, span, events = net.populations, work.u, work.v, work.a, work.span, work.events
     for i in range(u.size):
         u[i], v[i], a[i] = 0, 0, 0
+    for k in range(out.scores.shape[1]):
+        out.scores[b, U(k)] = 0
+    for row in range(out.booked.shape[0]):
+        for t in range(out.booked.shape[2]):
+            for core in range(out.booked.shape[3]):
+                out.booked[U(row), b, U(t), U(core)] = 0
     used = enter(dense, b, work.fired, work.flags, out.entered, events, span, out.injected)
     if used >= 0:
         since = depth if net.output == 0 else span.shape[1]
@@ -168,7 +175,7 @@ def simulate_samples(
 
 
 def work_of(net: Packed, steps: int, capacity: int) -> Work:
-    """Zeroed room for samples of so many steps, with space for ``capacity`` spikes."""
+    """Room for samples of so many steps, with space for ``capacity`` spikes."""
     neurons = int(net.first[-1])
     span = np.zeros((net.first.size - 1, steps, 2), np.int64)
     flags = np.zeros(8 * int(net.block[-1]), np.uint64)
@@ -182,7 +189,7 @@ def work_of(net: Packed, steps: int, capacity: int) -> Work:
         others = Others(payload, a, b, c, d, wide, learned_of(net.rules))
     a, b, c, d = (np.zeros(neurons, np.int32) for _ in range(4))
     lanes, short = aligned(np.zeros(7 * TILE, np.int32)), aligned(np.zeros(TILE, np.int16))
-    fired = np.zeros(capacity + AHEAD, np.int32)
+    fired = np.empty(capacity + AHEAD, np.int32)
     return Work(span, fired, a, b, c, d, flags.view(np.uint8), flags, lanes, short, rows.view(np.uint8), rows, others)
 
 
@@ -203,11 +210,8 @@ def _simulate(
             if begin == NOT_BINARY:
                 _check_dense(dense, 0, 1)
             if begin < end:
-                left: list[NDArray[Any]] = [out.spikes[begin : begin + 1], out.scores[begin], out.booked[:, begin]]
                 if out.others is not None:
-                    left.append(out.others.messages[:, begin : begin + 1])
-                for counted in left:
-                    counted[...] = 0  # what the broken-off sample has left there
+                    out.others.messages[:, begin : begin + 1] = 0  # what the broken-off sample has left there
                 work = work_of(net, steps, 2 * (work.events.size - AHEAD))
 
 
@@ -271,9 +275,9 @@ def run(
         spikes=room((batch, steps, neurons) if record_spikes else (0, 0, 0)),
         entered=room((batch, steps, inputs) if record_spikes and not net.graded[0] else (0, 0, 0)),
         probes=np.zeros((steps, batch, width), np.int32),
-        scores=np.zeros((batch, program.populations[program.output].size), np.int64),
-        booked=np.zeros((4, batch, steps, program.placement.cores), np.int64),
-        injected=np.zeros((batch, steps), np.int64),
+        scores=np.empty((batch, program.populations[program.output].size), np.int64),
+        booked=np.empty((4, batch, steps, program.placement.cores), np.int64),
+        injected=np.empty((batch, steps), np.int64),
         others=others,
     )
     values = None if net.rules is None else np.zeros((0, 0, 0), np.int32)
@@ -299,12 +303,13 @@ def run(
     updates = np.broadcast_to(net.updates, out.booked.shape[1:])
     synops, sent, packets, hops = out.booked
     entry = CHIP.limit("synapse_entry")  # bits
+    read = synops if entry == 8 else synops * entry // 8  # bytes
     return Trace(
         chip=program.chip,
         dt=program.dt,
         spikes=spikes,
         probes=probed,
-        counters=Counters(synops, updates, sent, packets, hops, synops * entry // 8, out.injected),
+        counters=Counters(synops, updates, sent, packets, hops, read, out.injected),
         scores=out.scores,
     )
 

@@ -25,14 +25,13 @@ from neuro.hardware.loihi2.packed import (
 from neuro.hardware.loihi2.plastic import Learned
 from neuro.hardware.loihi2.stream import BLOCK as LINE
 from neuro.hardware.loihi2.stream import WORTH, begins, send
-from neuro.jit import disjoint, kernel, lowest, ones, piece, set_bytes
+from neuro.jit import disjoint, kernel, ones, piece, places, set_bytes
 
 I32 = np.int32
 I64: Any = np.int64  # what it makes is an int to mypy
 U = np.uintp  # as in delivery.py
 U64 = np.uint64
-FEW = 4  # events that `collect` writes at once
-AHEAD = 8  # places behind the last event that `collect` may overwrite, or `tiles.add_groups` read
+AHEAD = 8  # places behind the last event that `tiles.add_groups` may read
 SOON = np.uintp(8)  # steps that `take_row` looks ahead
 BEGIN, END = 0, 1  # of `Work.span`
 SYNOPS, SPIKES, SENT, LINKS = 0, 1, 2, 3  # rows of `Out.booked`
@@ -50,26 +49,13 @@ Words = NDArray[np.uint64]
 @disjoint
 def collect(flags: Words, first: int, last: int, events: Int32, end: int) -> int:
     """Append to events[end:] the places of the ones in the bytes (0 or 1) of blocks first..last-1; the new end.
-
-    A block is 64 neurons, eight words. The first `FEW` events of a block are written whether they are there or not,
-    and overwritten by the next: a loop over so few as there mostly are ends where no processor expects it.
-    """
+    A block is 64 neurons, eight words."""
     e = U(end)
     for block in range(U(first), U(last)):
         mask = set_bytes(flags, U(block) << U(3))
-        if mask == U64(0):
-            continue
-        place = (U(block) - U(first)) << U(6)
-        after = e + U(ones(mask))
-        for k in range(FEW):
-            events[e + U(k)] = I32(place + U(lowest(mask)))
-            mask &= mask - U64(mask != U64(0))
-        e += U(FEW)
-        while mask != U64(0):
-            events[e] = I32(place + U(lowest(mask)))
-            e += U(1)
-            mask &= mask - U64(1)
-        e = after
+        if mask != U64(0):
+            places(mask, I64((block - U(first)) << U(6)), events, e)
+            e += U(ones(mask))
     return np.int64(e)  # type: ignore[return-value]  # to a kernel an int is an int64
 
 
@@ -270,11 +256,10 @@ class Messages(NamedTuple):
 
 
 class Out(NamedTuple):
-    """What a batch fills, zero before. columns: [6, populations], where a variable of each (its `ROW`) goes in probes,
-    or -1.
+    """What a batch fills. columns: [6, populations], where a variable of each (its `ROW`) goes in probes, or -1.
 
-    spikes: [batch, steps, neurons without inputs], or empty: not recorded. entered: [batch, steps, inputs] likewise;
-    neither need be zero before. probes: [steps, batch, columns].
+    spikes: [batch, steps, neurons without inputs], or empty: not recorded. entered: [batch, steps, inputs] likewise.
+    probes: [steps, batch, columns], which with ``others`` is zero before; all the rest need not be.
     scores: [batch, n]. booked: [4, batch, steps, cores], synops, spikes, packets, hops. injected: [batch, steps].
     """
 

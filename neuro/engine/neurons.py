@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.hardware.integer import decay, saturate, wrap_once
-from neuro.jit import disjoint, kernel, lowest, set_bytes, wide
+from neuro.jit import disjoint, kernel, ones, places, set_bytes, wide
 
 U = np.uintp
 F32 = np.float32
@@ -70,16 +70,14 @@ class Cuba(NamedTuple):
 @kernel
 def gather_spikes(words: NDArray[np.uint64], n: int, first: int, row: NDArray[np.uint32], at: int) -> Any:
     """row[at:] = first + those of n flags that are set, ascending; the next free place. words: bytes, eight each."""
-    to, none = U(at), U64(0)
+    to = U(at)
     for group in range(U(n + 63) >> U(6)):
         begin = U(group) << U(6)
         fired = set_bytes(words, U(group) << U(3))
         if U(n) - begin < U(64):
             fired &= (U64(1) << U64(U(n) - begin)) - U64(1)  # what an earlier block left behind
-        while fired != none:
-            row[to] = U32(U(first) + begin + U(lowest(fired)))
-            to += U(1)
-            fired &= fired - U64(1)
+        places(fired, I64(U(first) + begin), row, to)
+        to += U(ones(fired))
     return I64(to)
 
 

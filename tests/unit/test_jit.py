@@ -133,6 +133,33 @@ def test_a_kernel_inside_a_piece_is_not_forced_into_its_caller(monkeypatch):
     assert len(made) == 1
 
 
+@pytest.mark.parametrize("kind", [np.int32, np.uint32])
+def test_places_are_those_of_the_ones_and_nothing_beside_them_is_written(kind, monkeypatch):
+    def nowhere(_):
+        raise RuntimeError("no folder")
+
+    monkeypatch.setattr(jit, "_Cache", nowhere)
+
+    def put(words, first, out):
+        for k in range(words.size):
+            jit.places(words[np.uintp(k)], first, out, np.uintp(100 * k + 3))
+
+    rng = np.random.default_rng(0)
+    bits = rng.random((200, 64)) < rng.random((200, 1))
+    bits[:3] = [[False], [True], [False]]
+    bits[2, [0, 63]] = True
+    words = np.packbits(bits, axis=1, bitorder="little").view(np.uint64).ravel()
+    for first in (0, 5 * 64, 1 << 30):
+        expected = np.full((200, 100), 7, kind)
+        for row, of in zip(expected, bits, strict=True):
+            found = np.flatnonzero(of)
+            row[3 : 3 + found.size] = first + found
+        for function in (jit.kernel(put), put):
+            out = np.full(expected.size, 7, kind)
+            function(words, first, out)
+            np.testing.assert_array_equal(out.reshape(expected.shape), expected)
+
+
 def folders():
     root = Path(jit.__file__).parent
     return sorted({p.parent for top in (root, root / "hardware", root / "datasets") for p in top.rglob("*.py")})
