@@ -44,6 +44,7 @@ IntArray = NDArray[np.int64]
 
 ACTIVITY = 0.05  # share of a neuron's inputs assumed to fire in a step, to weigh per-synapse against per-step errors
 SATURATION = np.linspace(1.0, 0.52, 13)  # shares of the largest weight that may set the unit; the rest saturates
+GRIDS = 8  # sizes of a weight integer tried on every grid: its largest and what divides that by 2 to GRIDS
 NEGLIGIBLE = 1e-6  # relative mean square error of a step's input: a thousandth of it
 SIGN_MODE = {"weight_mixed": 1, "weight_excitatory": 2, "weight_inhibitory": 3}
 HOPELESS = 0.1  # relative mean square error of the weights beyond which the result is no longer the network
@@ -156,9 +157,22 @@ class WeightSearch:
             if step is None:
                 continue
             least = smallest_unit(self.weights.value, fmt)
-            for finer in range(1, 9):
+            for finer in range(1, GRIDS + 1):
                 if step / fmt.step / finer >= least * (1 - 1e-6):
                     yield step / fmt.step / finer
+
+    def grids_with(self, bias: Array) -> Iterator[float]:
+        """The largest sizes beyond those of `grids` on which biases are whole numbers of weights too."""
+        for fmt in self.formats.values():
+            step = grid_of(self.weights.value, fmt)
+            least = smallest_unit(self.weights.value, fmt)
+            if step is None or not 0 < least < np.inf:
+                continue
+            for finer in range(GRIDS + 1, math.floor(step / fmt.step / least * (1 + 1e-6)) + 1):
+                share = bias * (finer * fmt.step / step)
+                if (np.abs(share - np.rint(share)) < 1e-6).all():
+                    yield step / fmt.step / finer
+                    break
 
     def sizes(self) -> Iterator[float]:
         """Sizes of a weight integer worth trying when there is no grid."""
@@ -249,7 +263,11 @@ class _Search:
         """Units at which the weights of every projection are met exactly; none if one has no grid."""
         weighted = [p for p in self.projections if p.mean_square > 0]
         grids = [list(p.grids()) for p in weighted]
-        return self.halved({size for sizes in grids for size in sizes}) if grids and all(grids) else []
+        if not grids or not all(grids):
+            return []
+        if self.wanted.bias.any():
+            grids += [list(p.grids_with(self.wanted.bias)) for p in weighted]
+        return self.halved({size for sizes in grids for size in sizes})
 
     def near_grid(self) -> list[float]:
         """Units at which the largest weights of some projection just fit, or saturate a little."""

@@ -135,3 +135,9 @@ def test_pulses_arrive_whole_and_once(steps: int) -> None:
     np.testing.assert_array_equal(u[steps], 64 * amounts)
     assert not u[[t for t in range(len(u)) if t != steps]].any()
     assert trace.spikes["start_up"].sum() == 1
+
+
+def test_biases_between_weights_are_met_too() -> None:
+    """Weights of 52 and -156 on a grid of 52, biases of 20 and -12, all over 128: only a grid of 4 holds them all."""
+    network = dense_graph(18077986, bias=True)
+    assert compare(network, events(18077986, network)).substitutions == ()
