@@ -6,8 +6,11 @@ cannot be used; 4 the chip cannot hold the network; 5 an optional package is mis
 
 from __future__ import annotations
 
+import _thread
 import os
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -440,8 +443,26 @@ def _interrupted() -> NoReturn:
     sys.exit(EXIT_INTERRUPTED)
 
 
+def _interrupt_again(lost: Any) -> None:
+    """Ctrl-C that met a weak reference's callback or a ``__del__`` is printed and forgotten by Python: sent anew."""
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
+        return
+    timer = threading.Timer(0.01, _interrupt_main)
+    timer.daemon = True
+    timer.start()
+
+
+def _interrupt_main() -> None:
+    if hasattr(signal, "pthread_kill"):  # wakes a sleep or a read as well
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        _thread.interrupt_main()
+
+
 def main() -> None:
     """Entry point: errors raised on purpose become one message and an exit code, never a traceback."""
+    sys.unraisablehook = _interrupt_again
     # Idle torch threads wait instead of spinning: on a busy machine spinning costs many times the work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:

@@ -3,7 +3,7 @@
 ::
 
     RUN/
-      manifest.json        written last: its presence says the run is finished; sha256 of all below
+      manifest.json        written last: its presence says the run is finished; sha256 of all below, and of itself
       config.json          the configuration, every default spelt out
       metrics.jsonl        one line per epoch; the same for the same configuration
       network.nir          the trained network
@@ -19,6 +19,7 @@ old file or the new one.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 MANIFEST, CONFIG, METRICS = "manifest.json", "config.json", "metrics.jsonl"
 NETWORK, WEIGHTS, VERSIONS, TIMING = "network.nir", "weights.safetensors", "versions.json", "timing.jsonl"
 CHECKPOINT, LOCK = "checkpoint", ".lock"
-FORMAT = 1
+FORMAT = 2
 PACKAGES = ("axonport", "numpy", "numba", "torch", "safetensors", "nir")
 
 
@@ -89,6 +90,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
 
     Raises:
         RunError: the folder does not exist, is not a finished run, or its manifest cannot be read.
+        ChecksumMismatch: the manifest itself is not as it was written.
     """
     if not path.is_dir():
         raise RunError(f"{path} is not a folder; give the --out of a training run")
@@ -105,7 +107,14 @@ def read_manifest(path: Path) -> dict[str, Any]:
     if not known:
         raise RunError(f"{file} is not of format {FORMAT}; it was written by another version of axonport")
     assert isinstance(manifest, dict)
+    if manifest.pop("sha256", None) != _digest_of(manifest):
+        raise ChecksumMismatch(f"{file} is not as it was written; train again into another folder")
     return manifest
+
+
+def _digest_of(manifest: Mapping[str, Any]) -> str:
+    """Hex digest of a manifest without its own digest, whatever its whitespace."""
+    return hashlib.sha256(json.dumps(manifest, allow_nan=False).encode()).hexdigest()
 
 
 def check_files(folder: Path, files: Mapping[str, str]) -> None:
@@ -135,10 +144,8 @@ def write_lines(path: Path, rows: list[dict[str, Any]]) -> None:
 def finish(path: Path, summary: Mapping[str, Any]) -> Run:
     """Hash what lies in a run folder and write its manifest: from here on the run is finished."""
     names = (CONFIG, METRICS, NETWORK, WEIGHTS, VERSIONS)
-    write_json(
-        path / MANIFEST,
-        {"format": FORMAT, "files": {n: sha256(path / n) for n in names}, "summary": dict(summary)},
-    )
+    manifest = {"format": FORMAT, "files": {n: sha256(path / n) for n in names}, "summary": dict(summary)}
+    write_json(path / MANIFEST, {**manifest, "sha256": _digest_of(json.loads(json.dumps(manifest)))})
     return Run.open(path)
 
 

@@ -207,7 +207,8 @@ def run_folders(rng: Rng, folder: Path) -> Attempt:
     elif what == "list":
         (place / MANIFEST).write_text("[]")
     elif what == "changed":
-        (place / MANIFEST).write_text(json.dumps({"format": 1, "files": {CONFIG: "0" * 64}, "summary": {}}))
+        table = {"format": 2, "files": {CONFIG: "0" * 64}, "summary": {}, "sha256": "0" * 64}
+        (place / MANIFEST).write_text(json.dumps(table))
         (place / CONFIG).write_text("{}")
     elif what == "foreign":
         (place / "thesis.tex").write_text("")
@@ -239,5 +240,3 @@ def checkpoints(rng: Rng, folder: Path) -> Attempt:
         content[int(rng.integers(len(content)))] ^= 0x15
         file.write_bytes(bytes(content))
     return Attempt(f"{file.name} {what}", lambda: latest(run), (str(run),), NeuroError)
-
-

@@ -6,6 +6,7 @@ loads with ``weights_only=True``, the rest as JSON. Reading one never runs code.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -51,7 +52,9 @@ def save(
         for name, table in tensors.items():
             # safetensors refuses tensors that share memory; layers on a grid share theirs with nobody else
             save_file({k: v.detach().contiguous().clone() for k, v in table.items()}, part / f"{name}.safetensors")
-        torch.save(dict(optimiser), part / "optimiser.pt")
+        memory = io.BytesIO()  # torch's own writer answers a full disk with an error of its archive format
+        torch.save(dict(optimiser), memory)
+        (part / "optimiser.pt").write_bytes(memory.getbuffer())
         write_json(part / "state.json", dict(state))
         write_json(part / DIGESTS, {p.name: sha256(p) for p in sorted(part.iterdir())})
         os.replace(part, folder / f"epoch-{epoch:06d}")

@@ -197,3 +197,22 @@ def test_a_network_that_does_not_fit(tmp_path: Path) -> None:
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert not report["chips"]["loihi2"]["fits"]
     assert report["chips"]["loihi2"]["violations"]
+
+
+def test_an_interrupt_that_python_forgets_comes_again() -> None:
+    """One that is raised in a weak reference's callback is only printed by Python, and the program goes on."""
+    script = """
+import signal, time, weakref
+import neuro.cli
+class Thing: pass
+def work():
+    thing = Thing()
+    gone = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+    del thing
+    time.sleep(20)
+neuro.cli.app = work
+neuro.cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=15)
+    assert done.returncode == 130
+    assert done.stderr == "interrupted; what was finished is kept\n"

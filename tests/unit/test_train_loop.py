@@ -262,6 +262,19 @@ def test_manifests_that_mean_nothing(finished: Run, tmp_path: Path, text: str) -
         Run.open(copy)
 
 
+def test_a_manifest_is_held_to_its_own_digest(finished: Run, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(finished.path, copy)
+    table = json.loads((copy / results.MANIFEST).read_text())
+    (copy / results.MANIFEST).write_text(json.dumps(table, separators=(",", ":")))
+    assert Run.open(copy).summary == finished.summary  # whitespace says nothing
+    key, value = next((k, v) for k, v in table["summary"].items() if isinstance(v, float))
+    table["summary"][key] = value + 1e-9
+    (copy / results.MANIFEST).write_text(json.dumps(table))
+    with pytest.raises(ChecksumMismatch, match="manifest"):
+        Run.open(copy)
+
+
 def test_places_that_are_no_run(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="not a folder"):
         Run.open(tmp_path / "none")
