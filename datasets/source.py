@@ -86,11 +86,15 @@ def sources() -> tuple[str, ...]:
 
 
 def source(name: str) -> Source:
-    """The registered data set of that name.
+    """The registered data set of that name, or "tonic:NAME", any of tonic's (`neuro.datasets.tonic_any`).
 
     Raises:
         BadConfig: none of that name, with the nearest one; or its entry point is no `Source`.
     """
+    if name.startswith("tonic:"):
+        from neuro.datasets.tonic_any import tonic_source
+
+        return tonic_source(name.removeprefix("tonic:"))
     found = load_plugin(GROUP, name, BadConfig)
     if not isinstance(found, Source):
         raise BadConfig(f"entry point '{name}' of {GROUP} gives {type(found).__name__}, expected a Source")

@@ -144,7 +144,7 @@ def _claimed(config: Config, out: Path, resume: bool, group: Team) -> Iterator[N
 def _start(config: Config, recordings: Recordings, threads: int, group: Team) -> _Session:
     source = recordings.source
     shape = recordings.train(0).shape
-    classes = len(source.classes)
+    classes = len(source.classes) or len(recordings.train(0).classes)  # a set of tonic may not name them
     model = build(config.layers, shape, recordings.dt, config.readout, config.seed, classes, config.data.high)
     model = with_drops(model, config.noise)
     prune.attach(model, config.prune)
