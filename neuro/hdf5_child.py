@@ -8,9 +8,7 @@ a recording (see `neuro.datasets.formats.hdf5_events`). An answer in which a fra
 from __future__ import annotations
 
 import json
-import os
 import resource  # POSIX only, as is everything that runs Lava
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,32 +19,13 @@ OVERHEAD = 4 << 30  # bytes of address space for Python, its libraries and the p
 
 
 def serve(*question: str) -> None:
-    """Answer the question, or without one those that come as lines of JSON, each in a fork of this process.
-
-    Where a fork dies, this process dies as it did, so that whoever waits for the answer sees how.
-    """
+    """Answer the question, or without one those that come as lines of JSON."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if question:
         _answer(*question)
         return
-    import h5py  # noqa: F401  # once, before all forks
-
     for line in sys.stdin.buffer:
-        pid = os.fork()
-        if pid == 0:
-            status = 1
-            try:
-                _answer(*json.loads(line))
-                status = 0
-            except BaseException as problem:
-                print(f"{type(problem).__name__}: {problem}", file=sys.stderr, flush=True)  # noqa: T201
-            os._exit(status)
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        if status < 0:
-            signal.signal(-status, signal.SIG_DFL) if -status not in (signal.SIGKILL, signal.SIGSTOP) else None
-            os.kill(os.getpid(), -status)
-        if status:
-            os._exit(status)
+        _answer(*json.loads(line))
 
 
 def _answer(path: str, max_bytes: str, seconds: str, wanted: str = "node") -> None:

@@ -1,8 +1,8 @@
 """`answers`: what a process of its own says about an HDF5 file; the process may crash or be ended, this one may not.
 
 HDF5 2.0.0 loops for ever or crashes on some damaged files, inside C where Python can do nothing. So files that nobody
-vouches for are read by `neuro.hdf5_child`: a process per question, or within `kept` one that forks for each, which
-saves the start (0.3 s) and shares nothing between two files either. An answer is a sequence of frames: eight bytes of
+vouches for are read by `neuro.hdf5_child`: a process per question, or within `kept` one for many, which saves the start
+(0.3 s); there, what a file did to the library, the next one meets. An answer is a sequence of frames: eight bytes of
 length, then as many bytes; a length of 0 ends it. Nothing is sent before it is taken, so memory stays that of a frame.
 """
 
@@ -31,6 +31,7 @@ sys.path[:] = sys.argv[1:end]
 from neuro.hdf5_child import serve
 serve(*sys.argv[end + 1:])
 """
+MOST = 1000  # questions to a process that is kept: what the library leaks is given back
 _kept = threading.local()
 
 
@@ -52,7 +53,7 @@ class _Process:
 
     def __init__(self, worker: str, question: tuple[str, ...] = ()):
         places = [place or os.getcwd() for place in sys.path]  # our own, so that it imports what we did
-        self.worker = worker
+        self.worker, self.asked = worker, 0
         self.said: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `stop`
         try:
             self.process = subprocess.Popen(  # noqa: S603  # no shell
@@ -66,6 +67,7 @@ class _Process:
 
     def ask(self, question: tuple[str, ...]) -> None:
         assert self.process.stdin is not None
+        self.asked += 1
         with suppress(OSError):  # it is gone; reading says how
             self.process.stdin.write(json.dumps(question).encode() + b"\n")
             self.process.stdin.flush()
@@ -144,7 +146,8 @@ def answers(question: tuple[str, ...], patience: float, worker: str = WORKER) ->
         yield from process.frames(patience)
         whole = True
     finally:
-        if keeps and whole and getattr(_kept, "on", False) and _kept.process is None:
+        again = keeps and whole and process.asked < MOST
+        if again and getattr(_kept, "on", False) and _kept.process is None:
             _kept.process = process
         else:
             process.stop()
@@ -152,7 +155,7 @@ def answers(question: tuple[str, ...], patience: float, worker: str = WORKER) ->
 
 @contextmanager
 def kept() -> Iterator[None]:
-    """Within it, this thread keeps a process that forks for every file, and starts another where that ended."""
+    """Within it, one process answers this thread's questions, `MOST` at most, and another where that one ended."""
     if getattr(_kept, "on", False):
         yield
         return

@@ -24,6 +24,7 @@ from neuro.nir_hdf5 import DAMAGE, MAX_BYTES, Tree, read_hdf5, write_group
 VERSION = "1.0.8"  # of the nir package whose layout this is
 SEAL = b"\naxonport sha256 "  # then 64 digits and a line end: the last bytes of a file
 SEAL_SIZE = len(SEAL) + 65
+NO_TREE = (ValueError, EOFError, KeyError, zipfile.BadZipFile)  # what a process that went mad may send
 PATIENCE_S = 20.0  # for a foreign file, and one second more per 10 MB
 
 
@@ -78,17 +79,12 @@ def _read_guarded(path: Path, max_bytes: int, root: str) -> Tree:
     patience = PATIENCE_S + path.stat().st_size / 1e7
     question = (str(path.absolute()), str(max_bytes), str(int(patience)), root)
     try:
-        found = b"".join(answers(question, patience, WORKER))
-        return unpack(found)
+        return unpack(b"".join(answers(question, patience, WORKER)))
+    except FormatError:  # the one that the reader met
+        raise
     except Unstarted as cause:
         raise FormatError(f"{path}: no process could be started to read it ({cause})") from cause
-    except (
-        Ended,
-        ValueError,
-        EOFError,
-        KeyError,
-        zipfile.BadZipFile,
-    ) as how:  # what it sent is no tree: it is as good as dead
+    except (Ended, *NO_TREE) as how:
         raise FormatError(f"{path}: not a whole HDF5 file ({how})") from None
 
 

@@ -70,6 +70,7 @@ def _npz(folder: Path) -> list[bytes]:
 def _nir(folder: Path) -> list[bytes]:
     from neuro import ir
     from neuro.nir import save
+    from neuro.nir_file import SEAL_SIZE
 
     path = folder / "seed.nir"
     nodes = {
@@ -81,7 +82,7 @@ def _nir(folder: Path) -> list[bytes]:
     save(ir.chain(nodes, dt=1e-3), path)
     data = path.read_bytes()
     path.unlink()
-    return [data]
+    return [data[:-SEAL_SIZE], data]  # as other tools write it; with our seal, which any change breaks
 
 
 def _netx(folder: Path) -> list[bytes]:
