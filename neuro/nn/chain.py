@@ -31,7 +31,7 @@ A = NDArray[Any]
 WIDE = int(dk.WIDE)
 FITS = 3 << 20  # bytes of matrices in whose presence a second-level cache of 2 MiB still serves: estimated
 PARTS = 4  # of the batch, each with sums of its own: fixed, so that results do not depend on threads
-ROWS = 512  # of a group of samples: half a MiB of activity for a layer of 256 in float32
+ROWS = 256  # of a group of samples: a quarter of a MiB of activity for a layer of 256 in float32
 
 
 @dataclass(frozen=True)
@@ -154,8 +154,8 @@ class _Series(torch.autograd.Function):
         parts = min(PARTS, batch)
         group = max(1, min(ROWS // steps, -(-batch // parts)))
         d_tables, d_bias = np.empty((parts, len(tables), WIDE), dtype), np.empty((parts, p.shape[1]), dtype)
-        d_x = torch.empty((steps, batch, inputs) if want_x else (0, 0, 0), dtype=g.dtype)
-        upstream = dense.upstream(g).numpy()
+        d_x = torch.empty((steps, batch, inputs) if want_x else (0, 0, inputs), dtype=g.dtype)
+        upstream = dense.upstream(g).flatten(0, 1).numpy()
         onwards = want_x or len(layers) > 1
         wide = max([inputs if want_x else 0, *map(len, matrices)]) if onwards else 0
         room = (-(-group * steps // TALL) * TALL if onwards else 0, -(-wide // WIDE) * WIDE)
@@ -163,18 +163,28 @@ class _Series(torch.autograd.Function):
         def job(first: int, last: int) -> None:
             sent, delta, rows = np.zeros(room, dtype), np.zeros(room, dtype), np.empty((steps, WIDE), dtype)
             ck.backward(
-                first, last, batch, group, layout, reals, p, tables, flat, start, index, upstream, d_x.numpy(),
-                d_tables, d_bias, sent, delta, rows, np.zeros(dk.WORK, dtype),
+                first, last, batch, group, layout, reals, p, tables, flat, start, index, upstream,
+                d_x.view(-1, inputs).numpy(), d_tables, d_bias, sent, delta, rows, np.zeros((2, WIDE), dtype),
             )  # fmt: skip
 
         kernels.over_rows(job, torch.get_num_threads(), parts, steps * batch * p.shape[1])
-        total, bias = torch.from_numpy(dense.total(d_tables)), dense.total(d_bias)
+        bias = dense.total(d_bias)
         found: list[Tensor | None] = [None] * (count - 2)
         for k, w in enumerate(matrices):
             n, at, padded = len(w), layout[k, ck.TABLE], layout[k, ck.PADDED]
             if ctx.needs_input_grad[2 + 2 * k]:
-                blocked = total[at : at + sizes[k]].view(blocks[k], -1, WIDE)[:, :-1]
-                found[2 * k] = blocked.transpose(1, 2).reshape(-1, w.shape[1])[:n]
+                found[2 * k] = torch.from_numpy(_finished(d_tables, int(at), w))
             if ctx.needs_input_grad[3 + 2 * k]:
                 found[2 * k + 1] = torch.from_numpy(bias[padded : padded + n].copy())
         return (d_x if want_x else None, None, *found)
+
+
+def _finished(d_tables: A, at: int, like: A) -> A:
+    """The gradient of a layer's weights, from those of all parts."""
+    found = np.empty_like(like)
+
+    def job(first: int, last: int) -> None:
+        ck.finish(first, last, d_tables, at, found, np.empty((16, WIDE), like.dtype))
+
+    kernels.over_rows(job, torch.get_num_threads(), -(-len(like) // WIDE), like.size * len(d_tables))
+    return found

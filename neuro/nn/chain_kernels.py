@@ -5,7 +5,7 @@ A task is a part of the batch. Of a group of its samples the last layer comes fi
 is computed again from the events, the adjoint runs back over it, and what reaches the current in a step is at once
 added to the rows of the weight gradient that the events of this step name. The matrix product with the weights
 (`neuro.nn.tile`) makes of it the gradient to the spikes of the layer before, which comes next. Parts, not threads, own
-sums of weight gradients. Blocks, lists and ``work``: see `neuro.nn.dense_kernels` (compiled by neuro.jit).
+sums of weight gradients. Blocks and lists: see `neuro.nn.dense_kernels` (compiled by neuro.jit).
 """
 
 from __future__ import annotations
@@ -17,29 +17,23 @@ from numpy.typing import NDArray
 
 from neuro.jit import disjoint, piece, wide
 from neuro.nn.dense_kernels import (
+    ALPHA,
+    BETA,
     BIAS,
-    C_H,
-    COEFFICIENTS,
-    D_BIAS,
-    DI,
-    DU,
+    DRIVE,
+    GAIN,
+    GAIN_SYN,
     ONE,
     SILENT,
-    SYN,
     THETA,
     V_RESET,
     WIDE,
     ZERO,
-    G,
-    H,
-    M,
-    X,
-    _adjoint,
     _gather,
-    _integrate,
-    _reset,
     _slope,
-)  # fmt: skip
+    _take,
+)
+from neuro.nn.lanes import alike, lanes, over, pick, put
 from neuro.nn.tile import TALL, tall
 
 A = NDArray[Any]
@@ -73,44 +67,63 @@ def pack(first: int, last: int, weight: A, table: A) -> None:
             table[block, inputs, j] = 0
 
 
+@disjoint
+def finish(first: int, last: int, d_tables: A, at: int, weight: A, tile: A) -> None:
+    """weight [out, in]: for blocks first..last - 1 the sum over the parts of d_tables [parts, rows, WIDE], in their
+    order, turned back; the layer begins at row ``at``. Room: tile [16, WIDE]."""
+    n, inputs = U(weight.shape[0]), U(weight.shape[1])
+    for block in range(U(first), U(last)):
+        o = U(block) * WIDE
+        width, base = min(WIDE, n - o), U(at) + U(block) * (inputs + ONE)
+        for k0 in range(ZERO, inputs, U(16)):
+            size = min(U(16), inputs - U(k0))
+            for k in range(size):
+                row = base + U(k0) + U(k)
+                x = lanes(d_tables[0], row, ZERO)
+                for part in range(ONE, U(d_tables.shape[0])):
+                    x = x + lanes(d_tables[part], row, ZERO)
+                put(tile, U(k), ZERO, x)
+            for j in range(width):
+                for k in range(size):
+                    weight[o + j, U(k0) + U(k)] = tile[k, j]
+
+
 @piece
-def _scatter(index: A, begin: N, end: N, work: A, table: A, base: N, nobody: N) -> None:
-    """work[X] is added to the rows of a table that a list names, counted from row ``base``; up to ``nobody``."""
+def _scatter(index: A, begin: N, end: N, x: N, table: A, base: N, nobody: N) -> None:
+    """x is added to the rows of a table that a list names, counted from row ``base``; up to ``nobody``."""
     for e in range(begin, end):
         found = U(index[e])
         if found == nobody:
             break
-        for j in range(WIDE):
-            table[base + found, j] += work[X + j]
+        put(table, base + found, ZERO, lanes(table, base + found, ZERO) + x)
 
 
 @disjoint
 def backward(
     first: int, last: int, batch: int, group: int, layout: A, reals: A, p: A, tables: A, panels: A, start: A,
-    index: A, g: A, d_x: A, d_tables: A, d_bias: A, sent: A, delta: A, rows: A, work: A,
+    index: A, g: A, d_x: A, d_tables: A, d_bias: A, sent: A, delta: A, rows: A, room: A,
 ) -> None:
     """Parts first..last - 1 of the batch, ``group`` samples at a time.
 
     layout int64[layers, FIELDS], reals [layers, REALS]. p [8, all blocks * WIDE]: coefficients. tables [rows, WIDE]:
     weights as `pack` has them, layer after layer. panels [rows, lanes]: weights as `tile.panels` has them, of layers
-    whose input has a gradient. start, index: the lists of all layers. g: gradient to the last output, [time, batch, n]
-    or, the same in all steps, [1, batch, n]. Left behind: d_x [time, batch, in] (empty: not wanted); d_tables [parts,
+    whose input has a gradient. start, index: the lists of all layers. g: gradient to the last output, [time * batch,
+    n] or, the same in all steps, [batch, n]. Left behind: d_x [time * batch, in] (empty: not wanted); d_tables [parts,
     rows, WIDE] as ``tables``; d_bias [parts, all blocks * WIDE]. Room: sent, delta [rows of a group up to a multiple
-    of TALL, widest layer], rows [time, WIDE], work.
+    of TALL, widest layer], rows [time, WIDE], room [2, WIDE].
     """
     wide()
     steps, layers, parts = U(rows.shape[0]), U(layout.shape[0]), U(d_tables.shape[0])
-    many = ONE if g.shape[0] > 1 else ZERO
+    many = U(batch) if U(g.shape[0]) > U(batch) else ZERO
     input_too = d_x.shape[0] > 0
-    unknown = U(rows.shape[1])  # WIDE, but unknown to the compiler, which unrolls copies of known length into scalars
-    zero = work.dtype.type(0)
+    nothing = alike(0, lanes(p, ZERO, ZERO))
+    one = alike(1, nothing)
     for part in range(U(first), U(last)):
-        for row in range(U(d_tables.shape[1])):
-            for j in range(WIDE):
-                d_tables[part, row, j] = 0
+        d_table, d_biases = d_tables[part], d_bias[part : part + ONE]
+        for row in range(U(d_table.shape[0])):
+            put(d_table, U(row), ZERO, nothing)
         for j in range(U(d_bias.shape[1])):
             d_bias[part, j] = 0
-        d_table = d_tables[part]
         end = U(batch) * (part + ONE) // parts
         b_0 = U(batch) * part // parts
         while b_0 < end:
@@ -120,61 +133,60 @@ def backward(
                 inputs, n = U(layout[layer, FAN_IN]), U(layout[layer, SIZE])
                 lists, padded = U(layout[layer, LISTS]), U(layout[layer, PADDED])
                 kind, subtract, plain = layout[layer, KIND], layout[layer, SUBTRACT] > 0, layout[layer, PLAIN] > 0
-                a, attached = reals[layer, STEEPNESS], reals[layer, ATTACHED]
-                c_k = work.dtype.type(1) if subtract else zero
-                c_uh = zero if subtract else -attached
+                a, attached = reals[layer, STEEPNESS], alike(reals[layer, ATTACHED], nothing)
+                left = one if subtract else nothing  # what of v a spike leaves
+                bent = nothing if subtract else nothing - attached
                 onwards = layer > ZERO or input_too
                 for block in range((n + WIDE - ONE) // WIDE):
                     o = U(block) * WIDE
-                    width = min(WIDE, n - o)
+                    at, width = padded + o, min(WIDE, n - o)
                     base = U(layout[layer, TABLE]) + U(block) * (inputs + ONE)
-                    for c in range(COEFFICIENTS):
-                        for j in range(WIDE):
-                            work[U(c) * WIDE + j] = p[c, padded + o + j]
-                    for j in range(WIDE):
-                        work[C_H + j] = -attached * work[THETA + j] if subtract else attached * work[V_RESET + j]
-                        if kind == SILENT:
-                            work[C_H + j] = 0
-                        work[D_BIAS + j] = 0
-                        work[G + j] = 0
-                        work[H + j] = 0
+                    alpha, gain_syn, beta = lanes(p, ALPHA, at), lanes(p, GAIN_SYN, at), lanes(p, BETA, at)
+                    gain, drive, theta = lanes(p, GAIN, at), lanes(p, DRIVE, at), lanes(p, THETA, at)
+                    v_reset, bias = lanes(p, V_RESET, at), lanes(p, BIAS, at)
+                    level = nothing - attached * theta if subtract else attached * v_reset
+                    total = nothing
+                    put(room, ZERO, ZERO, nothing)
                     for b in range(b_0, b_1):
-                        for j in range(WIDE):
-                            work[SYN + j] = 0
-                            work[M + j] = 0
-                            work[DU + j] = 0
-                            work[DI + j] = 0
-                        for t in range(steps):
-                            for j in range(WIDE):
-                                work[X + j] = work[BIAS + j]
-                            r = lists + U(t) * U(batch) + U(b)
-                            _gather(index, U(start[r]), U(start[r + ONE]), tables, base, work)
-                            _integrate(work, plain)
-                            for j in range(unknown):
-                                rows[t, j] = work[M + j]
-                            _reset(work, subtract)
+                        if kind != SILENT:
+                            syn, u = nothing, nothing
+                            for t in range(steps):
+                                r = lists + U(t) * U(batch) + U(b)
+                                x = _gather(index, U(start[r]), U(start[r + ONE]), tables, base, bias)
+                                if plain:
+                                    u = beta * u + x
+                                else:
+                                    syn = alpha * syn + gain_syn * x
+                                    u = beta * u + gain * syn + drive
+                                put(rows, U(t), ZERO, u)
+                                u = pick(over(u, theta), u - theta if subtract else v_reset, u)
                         local = (U(b) - b_0) * steps
+                        du, di = nothing, nothing
                         for back_step in range(steps):
                             now = steps - ONE - U(back_step)
                             if back == ZERO:
-                                for j in range(width):
-                                    work[G + j] = g[now * many, b, o + j]
+                                above = _take(g, now * many + U(b), o, width, room)
                             else:
-                                for j in range(unknown):
-                                    work[G + j] = sent[local + now, o + j]
-                            for j in range(unknown):
-                                work[M + j] = rows[now, j]
-                            _slope(kind, a, work)
-                            _adjoint(work, kind, plain, c_k, c_uh)
-                            for j in range(WIDE):
-                                work[D_BIAS + j] += work[X + j]
+                                above = lanes(sent, local + now, o)
+                            dv = beta * du
+                            if kind == SILENT:
+                                du = above + dv
+                            else:
+                                u = lanes(rows, now, ZERO)
+                                h = _slope(kind, a, u - theta)
+                                kept = pick(over(u, theta), left, one)
+                                du = above * h + dv * (kept + (level + bent * u) * h)
+                            if plain:
+                                x = du
+                            else:
+                                di = gain * du + alpha * di
+                                x = gain_syn * di
+                            total = total + x
                             r = lists + now * U(batch) + U(b)
-                            _scatter(index, U(start[r]), U(start[r + ONE]), work, d_table, base, inputs)
+                            _scatter(index, U(start[r]), U(start[r + ONE]), x, d_table, base, inputs)
                             if onwards:
-                                for j in range(unknown):
-                                    delta[local + now, o + j] = work[X + j]
-                    for j in range(WIDE):
-                        d_bias[part, padded + o + j] += work[D_BIAS + j]
+                                put(delta, local + now, o, x)
+                    put(d_biases, ZERO, at, lanes(d_biases, ZERO, at) + total)
                 if onwards:
                     used = np.int64((b_1 - b_0) * steps)
                     begin = layout[layer, PANELS]
@@ -184,10 +196,10 @@ def backward(
                         for row in range(0, used, TALL):
                             tall(sent, delta, w, row, panel * panels.shape[1])
             if input_too:
-                inputs = U(d_x.shape[2])
+                inputs = U(d_x.shape[1])
                 for b in range(b_0, b_1):
                     for t in range(steps):
                         local = (U(b) - b_0) * steps + U(t)
                         for k in range(inputs):
-                            d_x[t, b, k] = sent[local, k]
+                            d_x[U(t) * U(batch) + U(b), k] = sent[local, k]
             b_0 = b_1

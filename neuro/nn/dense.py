@@ -155,16 +155,16 @@ def by_events(lists: Lists, weight: Tensor, p: A, rule: Rule, simple: bool, step
     """(words [time, batch, blocks], v of an integrator) of a layer from rest."""
     n, fan_in = weight.shape
     w = weight.detach().contiguous().numpy()
-    blocks, nothing = p.shape[1] // WIDE, np.empty((0, 0, 0), w.dtype)
+    blocks, nothing = p.shape[1] // WIDE, np.empty((0, n), w.dtype)
     parts = _parts(blocks, batch)
     words = np.empty((steps, batch, blocks), np.uint64)
-    v = torch.empty((0, 0, 0) if rule.spiking else (steps, batch, n), dtype=weight.dtype)
+    v = torch.empty((0, 0, n) if rule.spiking else (steps, batch, n), dtype=weight.dtype)
     i, m = _rest(None, batch, n, w.dtype)
 
     def job(first: int, last: int) -> None:
         dk.forward(
-            first, last, parts, False, lists.start, lists.index, w, p, i, m, words, v.numpy(), nothing,
-            np.empty((fan_in + 1, WIDE), w.dtype), np.zeros(dk.WORK, w.dtype), rule.reset == "subtract", simple,
+            first, last, parts, False, lists.start, lists.index, w, p, i, m, words, v.view(-1, n).numpy(), nothing,
+            np.empty((fan_in + 1, WIDE), w.dtype), np.zeros((2, WIDE), w.dtype), rule.reset == "subtract", simple,
             not rule.spiking, False,
         )  # fmt: skip
 
@@ -186,12 +186,12 @@ class _Dense(torch.autograd.Function):
         i, m = _rest(call.carry, batch, n, dtype)
         ctx.state = (i.copy(), m.copy()) if call.graph else None
         words = np.empty((steps, batch, blocks), np.uint64)
-        nothing = np.empty((0, 0, 0), dtype)
+        nothing = np.empty((0, 0, n), dtype)
         given = sparse(x)
         by_lists = isinstance(given, Lists)
         keep_v = not rule.spiking or (call.graph and not by_lists)
         keep_i = learn_alpha and not by_lists
-        v = torch.empty((steps, batch, n), dtype=x.dtype) if keep_v else torch.empty((0, 0, 0), dtype=x.dtype)
+        v = torch.empty((steps, batch, n), dtype=x.dtype) if keep_v else torch.empty((0, 0, n), dtype=x.dtype)
         i_seq = np.empty((steps, batch, n), dtype) if keep_i else nothing
         w = weight.detach().contiguous().numpy()
         parts = _parts(blocks, batch)
@@ -200,13 +200,15 @@ class _Dense(torch.autograd.Function):
         def kernel(begin: int, end: int, current: A, lists: Lists) -> None:
             cut = slice(begin, end)
             kept = v.numpy()[cut] if keep_v else nothing
-            out = (words[cut], kept if by_lists else current, i_seq[cut] if keep_i else nothing)
+            flat: A = (kept if by_lists else current).reshape(-1, n)
+            synapses: A = (i_seq[cut] if keep_i else nothing).reshape(-1, n)
+            out = (words[cut], flat, synapses)
 
             def job(first: int, last: int) -> None:
                 table = np.empty((fan_in + 1 if by_lists else 0, WIDE), dtype)
                 dk.forward(
                     first, last, parts, not by_lists, lists.start, lists.index, w, p, i, m, *out, table,
-                    np.zeros(dk.WORK, dtype), subtract, simple, keep_v, keep_i,
+                    np.zeros((2, WIDE), dtype), subtract, simple, keep_v, keep_i,
                 )  # fmt: skip
 
             _share(blocks * parts, (end - begin) * batch * n + len(lists.index) * n, job)
@@ -243,7 +245,7 @@ class _Dense(torch.autograd.Function):
         again = lists is not None
         dtype, blocks, p = ctx.p.dtype, -(-n // WIDE), ctx.p
         kind, steepness = surrogate_kind(rule)
-        nothing = np.empty((0, 0, 0), dtype)
+        nothing = np.empty((0, 0, n), dtype)
         want_x, want_w, want_b = ctx.needs_input_grad[:3]
         parts = _parts(blocks, batch)
         bounds = _groups(steps, batch, parts)
@@ -255,14 +257,16 @@ class _Dense(torch.autograd.Function):
         if lists is not None and want_w:
             col, when = lists.columns(bounds, steps, batch, fan_in, most)
         store = want_x or (want_w and not again)
-        delta = torch.from_numpy(np.empty((steps, batch, n) if store else (0, 0, 0), dtype))
+        delta = torch.from_numpy(np.empty((steps, batch, n) if store else (0, 0, n), dtype))
         h = nothing
         if kind == dk.PRECOMPUTED:
             h = _slopes(ctx, lists, v, w)
         by_lists = len(col) > 0
         d_weight = np.empty((parts, n if by_lists else 0, fan_in), dtype)
         d_p = np.empty((parts, 4, p.shape[1]), dtype)
-        above = upstream(g).numpy()
+        u, i_seq, h, above, d_current = (
+            a.reshape(-1, n) for a in (v.detach().numpy(), ctx.i_seq, h, upstream(g).numpy(), delta.numpy())
+        )
         one, (i_0, m_0) = dtype.type(1), ctx.state
         attached = one * (0 if rule.detach or not rule.spiking else 1)
 
@@ -273,17 +277,16 @@ class _Dense(torch.autograd.Function):
             events = none if lists is None else lists
             dk.backward(
                 first, last, parts, bounds, events.start, events.index, col, when, w, p, i_0, m_0,
-                v.detach().numpy(), ctx.i_seq, h, above, delta.numpy(), d_weight, d_p, table, rows, currents,
-                np.empty(dk.TILES, dtype), np.zeros(dk.WORK, dtype), steps, kind, one * steepness, attached,
-                rule.reset == "subtract", ctx.plain, again, store, ctx.learn, ctx.learn_alpha,
+                u, i_seq, h, above, d_current, d_weight, d_p, table, rows, currents,
+                np.empty((int(dk.TILE), WIDE), dtype), np.zeros((2, WIDE), dtype), steps, kind,
+                one * steepness, attached, rule.reset == "subtract", ctx.plain, again, store, ctx.learn, ctx.learn_alpha,
             )  # fmt: skip
 
         _share(blocks * parts, steps * batch * n, job)
         d_x = d_w = None
-        flat = delta.view(-1, n) if store else delta
         if want_x:
             room = torch.from_numpy(np.empty((steps * batch, fan_in), dtype))
-            d_x = torch.mm(flat, weight.detach(), out=room).view(steps, batch, fan_in)
+            d_x = torch.mm(delta.view(-1, n), weight.detach(), out=room).view(steps, batch, fan_in)
         if want_w:
             d_w = torch.from_numpy(total(d_weight)) if by_lists else _product(inputs[0], delta, fan_in)
         learnt = torch.from_numpy(total(d_p)[:, :n])
@@ -350,14 +353,14 @@ def _slopes(ctx: Any, lists: Lists | None, v: Tensor, w: A) -> A:
         blocks = ctx.p.shape[1] // WIDE
         parts = _parts(blocks, batch)
         i, m = (part.copy() for part in ctx.state)
-        nothing = np.empty((0, 0, 0), w.dtype)
+        nothing = np.empty((0, 0, n), w.dtype)
         words = np.empty((steps, batch, blocks), np.uint64)
 
         def job(first: int, last: int) -> None:
             dk.forward(
-                first, last, parts, False, lists.start, lists.index, w, ctx.p, i, m, words, v.numpy(), nothing,
-                np.empty((fan_in + 1, WIDE), w.dtype), np.zeros(dk.WORK, w.dtype), ctx.rule.reset == "subtract",
-                ctx.plain, True, False,
+                first, last, parts, False, lists.start, lists.index, w, ctx.p, i, m, words, v.view(-1, n).numpy(),
+                nothing.reshape(-1, n), np.empty((fan_in + 1, WIDE), w.dtype), np.zeros((2, WIDE), w.dtype),
+                ctx.rule.reset == "subtract", ctx.plain, True, False,
             )  # fmt: skip
 
         _share(blocks * parts, v.numel(), job)

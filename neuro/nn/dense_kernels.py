@@ -1,11 +1,10 @@
 """Linear and the neurons behind it in one loop: currents are sums of weight rows picked by events, never stored.
 
 A task is `WIDE` neurons (a block) of some samples of the batch. Its part of the matrix, transposed to [in, WIDE], stays
-in the second-level cache while all samples and steps pass by; state and coefficients of the block are slots of one
-small array ``work``, whose constant offsets let the compiler use vectors. Lists of events are padded to multiples of 4
-with the index of a row of zeros: four rows are added at a time. Backwards the membrane of a block is computed again
-the same way, the adjoint runs back over it in place, and the gradient of a weight column is the sum of the adjoint
-over the steps in which its input fired: the same loop over the transposed lists.
+in the second-level cache while all samples and steps pass by; its state and coefficients are `neuro.nn.lanes`. Lists of
+events are padded to multiples of 4 with the index of a row of zeros: four rows are added at a time. Backwards the
+membrane of a block is computed again the same way, the adjoint runs back over it in place, and the gradient of a weight
+column is the sum of the adjoint over the steps in which its input fired: the same loop over the transposed lists.
 
 Rows of activity are step * batch + sample. Arithmetic is that of `neuro.nn.kernels` (compiled by neuro.jit).
 """
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.jit import disjoint, kernel, lowest, ones, piece, wide
+from neuro.nn.lanes import alike, lanes, larger, over, pick, put, size_of, word
 
 A = NDArray[Any]
 N = Any  # np.uint64: an index that cannot be negative costs no test, and int64 times uint64 would be a float
@@ -27,12 +27,8 @@ TILE = U(16)  # columns that are transposed together: a line of the cache
 PAD = 4
 ZERO, ONE, TWO, THREE, FOUR = U(0), U(1), U(2), U(3), U(4)
 
-# slots of ``work``
-ALPHA, GAIN_SYN, BETA, GAIN, DRIVE, THETA, V_RESET, BIAS = (U(64 * k) for k in range(8))
-SYN, M, X, G, H, DU, DV, DI, C_H = (U(64 * k) for k in range(8, 17))
-D_ALPHA, D_BETA, D_THETA, D_BIAS, I_0, M_0 = (U(64 * k) for k in range(17, 23))
-COEFFICIENTS, LEARNT = U(8), U(4)
-WORK, TILES = 64 * 23, 64 * 16  # sizes of work and tile
+# rows of the coefficients ``p``
+ALPHA, GAIN_SYN, BETA, GAIN, DRIVE, THETA, V_RESET, BIAS = (U(k) for k in range(8))
 
 SILENT, PRECOMPUTED, FAST_SIGMOID, ATAN, TRIANGLE, STRAIGHT_THROUGH = range(6)
 
@@ -59,10 +55,17 @@ def lists(first: int, last: int, words: A, start: A, nobody: int, index: A) -> N
         at = start[r]
         for w in range(words.shape[1]):
             word = words[r, w]
-            while word:
-                index[at] = np.int64(64) * w + np.int64(lowest(word))
-                at += 1
-                word &= word - ONE
+            while word:  # four at a time, whether there or not: what is too much is written over next, as long as it
+                if at + 4 <= start[last]:  # is ours, and how many there are is no secret for the processor to guess
+                    found = min(np.int64(ones(word)), 4)
+                    for k in range(4):
+                        index[at + k] = np.int64(64) * w + np.int64(lowest(word))
+                        word &= word - ONE
+                    at += found
+                else:
+                    index[at] = np.int64(64) * w + np.int64(lowest(word))
+                    at += 1
+                    word &= word - ONE
         while at < start[r + 1]:
             index[at] = nobody
             at += 1
@@ -109,15 +112,15 @@ def columns(
 
 
 @piece
-def _gather(index: A, begin: N, end: N, table: A, base: N, work: A) -> None:
-    """work[X] += the rows of a table that a padded list names, counted from row ``base``."""
+def _gather(index: A, begin: N, end: N, table: A, base: N, x: N) -> N:
+    """x + the rows of a table that a padded list names, counted from row ``base``."""
     e = begin
     while e < end:
         a, b = base + U(index[e]), base + U(index[e + ONE])
         c, d = base + U(index[e + TWO]), base + U(index[e + THREE])
-        for j in range(WIDE):
-            work[X + j] += (table[a, j] + table[b, j]) + (table[c, j] + table[d, j])
+        x = x + ((lanes(table, a, ZERO) + lanes(table, b, ZERO)) + (lanes(table, c, ZERO) + lanes(table, d, ZERO)))
         e += FOUR
+    return x
 
 
 @piece
@@ -137,72 +140,36 @@ def _pack(weight: A, o: N, width: N, table: A) -> None:
 
 
 @piece
-def _read(a: A, t: N, b: N, o: N, width: N, out: A, at: N) -> None:
-    """out[at..] = a[t, b, o..]."""
+def _take(a: A, row: N, o: N, width: N, room: A) -> N:
+    """a[row, o : o + width], zeros behind it. room: [2, WIDE]; its first row is 0 before a task."""
+    if width == WIDE:
+        return lanes(a, row, o)
     for j in range(width):
-        out[at + j] = a[t, b, o + j]
+        room[0, j] = a[row, o + j]
+    return lanes(room, ZERO, ZERO)
 
 
 @piece
-def _write(work: A, at: N, a: A, t: N, b: N, o: N, width: N) -> None:
-    """a[t, b, o..] = work[at..]."""
-    for j in range(width):
-        a[t, b, o + j] = work[at + j]
-
-
-@piece
-def _integrate(work: A, plain: bool) -> None:
-    """One step of i and v. plain: alpha, gain_syn, gain, drive are 0, 1, 1, 0."""
-    if plain:
-        for j in range(WIDE):
-            work[M + j] = work[BETA + j] * work[M + j] + work[X + j]
+def _give(value: N, a: A, row: N, o: N, width: N, room: A) -> None:
+    """a[row, o : o + width] = value."""
+    if width == WIDE:
+        put(a, row, o, value)
     else:
-        for j in range(WIDE):
-            i = work[ALPHA + j] * work[SYN + j] + work[GAIN_SYN + j] * work[X + j]
-            work[SYN + j] = i
-            work[M + j] = work[BETA + j] * work[M + j] + work[GAIN + j] * i + work[DRIVE + j]
-
-
-@piece
-def _word(work: A) -> N:
-    word = ZERO
-    for j in range(WIDE):
-        word |= U(work[M + j] > work[THETA + j]) << U(j)
-    return word
-
-
-@piece
-def _reset(work: A, subtract: bool) -> None:
-    if subtract:
-        for j in range(WIDE):
-            u = work[M + j]
-            work[M + j] = u - work[THETA + j] if u > work[THETA + j] else u
-    else:
-        for j in range(WIDE):
-            u = work[M + j]
-            work[M + j] = work[V_RESET + j] if u > work[THETA + j] else u
-
-
-@piece
-def _begin(p: A, i: A, m: A, b: N, o: N, width: N, work: A) -> None:
-    """Coefficients and the state of sample b."""
-    for j in range(WIDE):
-        work[SYN + j] = 0
-        work[M + j] = 0
-    for j in range(width):
-        work[SYN + j] = i[b, o + j]
-        work[M + j] = m[b, o + j]
+        put(room, ONE, ZERO, value)
+        for j in range(width):
+            a[row, o + j] = room[1, j]
 
 
 @disjoint
 def forward(
     first: int, last: int, parts: int, given: bool, start: A, index: A, weight: A, p: A, i: A, m: A, words: A, v: A,
-    i_out: A, table: A, work: A, subtract: bool, plain: bool, keep_v: bool, keep_i: bool,
+    i_out: A, table: A, room: A, subtract: bool, plain: bool, keep_v: bool, keep_i: bool,
 ) -> None:
     """Tasks first..last - 1 of blocks * parts: words [time, batch, blocks]; where kept v (before the reset), i.
 
-    The currents lie in v [time, batch, n] where given, else they are sums over the lists. p: the coefficients
-    [8, blocks * WIDE]. State i and m (after the reset): [batch, n], read and left behind.
+    The currents lie in v [time * batch, n] where given, else they are sums over the lists. p: the coefficients
+    [8, blocks * WIDE]; plain: alpha, gain_syn, gain, drive are 0, 1, 1, 0. State i and m (after the reset):
+    [batch, n], read and left behind. Room: table [in + 1, WIDE], room [2, WIDE].
     """
     wide()
     steps, batch, n = U(words.shape[0]), U(words.shape[1]), U(m.shape[1])
@@ -214,123 +181,77 @@ def forward(
         if not given and o != packed:
             _pack(weight, o, width, table)
             packed = o
-        for c in range(COEFFICIENTS):
-            for j in range(WIDE):
-                work[U(c) * WIDE + j] = p[c, o + j]
+        alpha, gain_syn, beta, gain = lanes(p, ALPHA, o), lanes(p, GAIN_SYN, o), lanes(p, BETA, o), lanes(p, GAIN, o)
+        drive, theta, v_reset, bias = lanes(p, DRIVE, o), lanes(p, THETA, o), lanes(p, V_RESET, o), lanes(p, BIAS, o)
+        put(room, ZERO, ZERO, alike(0, bias))
         for b in range(batch * part // U(parts), batch * (part + ONE) // U(parts)):
-            _begin(p, i, m, b, o, width, work)
+            syn, u = _take(i, U(b), o, width, room), _take(m, U(b), o, width, room)
             for t in range(steps):
+                r = U(t) * batch + U(b)
                 if given:
-                    _read(v, t, b, o, width, work, X)
-                    for j in range(WIDE):
-                        work[X + j] += work[BIAS + j]
+                    x = _take(v, r, o, width, room) + bias
                 else:
-                    for j in range(WIDE):
-                        work[X + j] = work[BIAS + j]
-                    r = t * batch + b
-                    _gather(index, U(start[r]), U(start[r + ONE]), table, ZERO, work)
-                _integrate(work, plain)
+                    x = _gather(index, U(start[r]), U(start[r + ONE]), table, ZERO, bias)
+                if plain:
+                    u = beta * u + x
+                else:
+                    syn = alpha * syn + gain_syn * x
+                    u = beta * u + gain * syn + drive
                 if keep_v:
-                    _write(work, M, v, t, b, o, width)
+                    _give(u, v, r, o, width, room)
                 if keep_i:
-                    _write(work, SYN, i_out, t, b, o, width)
-                words[t, b, block] = _word(work)
-                _reset(work, subtract)
-            for j in range(width):
-                i[b, o + j] = work[SYN + j]
-                m[b, o + j] = work[M + j]
+                    _give(syn, i_out, r, o, width, room)
+                fired = over(u, theta)
+                words[t, b, block] = word(fired)
+                u = pick(fired, u - theta if subtract else v_reset, u)
+            _give(syn, i, U(b), o, width, room)
+            _give(u, m, U(b), o, width, room)
 
 
 @piece
-def _slope(kind: int, a: float, work: A) -> None:
-    """work[H]: the surrogate's derivative at work[M]."""
-    one = work.dtype.type(1)
+def _slope(kind: int, a: float, e: N) -> N:
+    """The surrogate's derivative at e = v - theta."""
+    one = alike(1, e)
+    steep = alike(a, e)
     if kind == FAST_SIGMOID:
-        for j in range(WIDE):
-            z = one + a * abs(work[M + j] - work[THETA + j])
-            work[H + j] = one / (z * z)
-    elif kind == ATAN:
-        c = work.dtype.type(0.5 * np.pi) * a
-        half = work.dtype.type(0.5) * a
-        for j in range(WIDE):
-            z = c * (work[M + j] - work[THETA + j])
-            work[H + j] = half / (one + z * z)
-    elif kind == TRIANGLE:
-        for j in range(WIDE):
-            work[H + j] = max(a * (one - a * abs(work[M + j] - work[THETA + j])), work.dtype.type(0))
-    elif kind == STRAIGHT_THROUGH:
-        for j in range(WIDE):
-            work[H + j] = a
-
-
-@piece
-def _adjoint(work: A, kind: int, plain: bool, c_k: float, c_uh: float) -> None:
-    """One step back: work[X] becomes the gradient to the current. c_k: what of v a spike leaves, 0 or 1."""
-    one = work.dtype.type(1)
-    if kind == SILENT:
-        for j in range(WIDE):
-            work[DV + j] = work[BETA + j] * work[DU + j]
-            work[DU + j] = work[G + j] + work[DV + j]
-    else:
-        for j in range(WIDE):
-            u, h = work[M + j], work[H + j]
-            kept = c_k if u > work[THETA + j] else one
-            dv = work[BETA + j] * work[DU + j]
-            work[DV + j] = dv
-            work[DU + j] = work[G + j] * h + dv * (kept + (work[C_H + j] + c_uh * u) * h)
-    if plain:
-        for j in range(WIDE):
-            work[X + j] = work[DU + j]
-    else:
-        for j in range(WIDE):
-            di = work[GAIN + j] * work[DU + j] + work[ALPHA + j] * work[DI + j]
-            work[DI + j] = di
-            work[X + j] = work[GAIN_SYN + j] * di
-
-
-@piece
-def _learn(work: A, subtract: bool, spiking: bool, c_uh: float) -> None:
-    """Adds a step to the gradients of alpha, beta, v_threshold; I_0 and M_0: the state before it, M after reset."""
-    for j in range(WIDE):
-        work[D_BETA + j] += work[DU + j] * work[M_0 + j]
-        work[D_ALPHA + j] += work[DI + j] * work[I_0 + j]
-    if spiking:
-        for j in range(WIDE):
-            u, dv = work[M + j], work[DV + j]
-            work[D_THETA + j] -= (work[G + j] + dv * (work[C_H + j] + c_uh * u)) * work[H + j]
-            if subtract:
-                work[D_THETA + j] -= dv if u > work[THETA + j] else work.dtype.type(0)
+        z = one + steep * size_of(e)
+        return one / (z * z)
+    if kind == ATAN:
+        z = alike(0.5 * np.pi, e) * steep * e
+        return alike(0.5, e) * steep / (one + z * z)
+    if kind == TRIANGLE:
+        return larger(steep * (one - steep * size_of(e)), alike(0, e))
+    return steep
 
 
 @disjoint
 def backward(
     first: int, last: int, parts: int, bounds: A, start: A, index: A, col: A, when: A, weight: A, p: A, i_0: A,
     m_0: A, v: A, i_seq: A, h: A, g: A, delta: A, d_weight: A, d_p: A, table: A, rows: A, currents: A, tile: A,
-    work: A, time: int, kind: int, a: float, attached: float, subtract: bool, plain: bool, again: bool, store: bool,
+    room: A, time: int, kind: int, a: float, attached: float, subtract: bool, plain: bool, again: bool, store: bool,
     learn: bool, keep_i: bool,
 ) -> None:
     """Tasks first..last - 1 of blocks * parts; a part is a run of the groups of samples in ``bounds``. time: steps.
 
-    again: the membrane is computed again from the lists; else it is v (and i_seq where keep_i), [time, batch, n].
-    kind, a: surrogate and steepness; h [time, batch, n] where PRECOMPUTED. g: gradient to the output, [time, batch, n]
-    or, the same in all steps, [1, batch, n]. Left behind: delta [time, batch, n], gradient to the currents, where
+    again: the membrane is computed again from the lists; else it is v (and i_seq where keep_i), [time * batch, n].
+    kind, a: surrogate and steepness; h [time * batch, n] where PRECOMPUTED. g: gradient to the output, [time * batch,
+    n] or, the same in all steps, [batch, n]. Left behind: delta [time * batch, n], gradient to the currents, where
     store; d_weight [parts, n, in] where ``col`` has lists; d_p [parts, 4, blocks * WIDE] of alpha, beta, v_threshold
     (where learn) and the bias. Room: table [in + 1, WIDE], rows [most rows of a group + 1, WIDE], currents (the same
-    where keep_i), tile, work.
+    where keep_i), tile [16, WIDE], room [2, WIDE].
     """
     wide()
-    steps, n = U(time), U(g.shape[2])
-    many = ONE if g.shape[0] > 1 else ZERO
+    steps, batch, n = U(time), U(i_0.shape[0]), U(g.shape[1])
+    many = batch if U(g.shape[0]) > batch else ZERO
     groups, inputs = U(bounds.size - 1), U(d_weight.shape[2])
     by_lists = col.shape[0] > 0
     last_row = U(rows.shape[0] - 1)
-    unknown = U(rows.shape[1])  # WIDE, but unknown to the compiler, which unrolls copies of known length into scalars
-    zero = work.dtype.type(0)
-    c_k = work.dtype.type(1) if subtract else zero
-    c_uh = zero if subtract else -attached
     packed = n
-    for j in range(WIDE):
-        rows[last_row, j] = 0
+    nothing = alike(0, lanes(p, ZERO, ZERO))
+    one = alike(1, nothing)
+    left = one if subtract else nothing  # what of v a spike leaves
+    bent = nothing if subtract else alike(-attached, nothing)
+    put(rows, last_row, ZERO, nothing)
     for task in range(U(first), U(last)):
         block, part = U(task) // U(parts), U(task) % U(parts)
         o = block * WIDE
@@ -338,107 +259,91 @@ def backward(
         if again and o != packed:
             _pack(weight, o, width, table)
             packed = o
-        for c in range(COEFFICIENTS):
-            for j in range(WIDE):
-                work[U(c) * WIDE + j] = p[c, o + j]
-        for j in range(WIDE):
-            work[C_H + j] = -attached * work[THETA + j] if subtract else attached * work[V_RESET + j]
-            if kind == SILENT:
-                work[C_H + j] = 0
-            work[D_ALPHA + j] = 0
-            work[D_BETA + j] = 0
-            work[D_THETA + j] = 0
-            work[D_BIAS + j] = 0
-            work[H + j] = 0
-            work[M + j] = 0
-        for j in range(width, WIDE):
-            for k in range(TILE):
-                tile[U(k) * WIDE + j] = 0
+        alpha, gain_syn, beta, gain = lanes(p, ALPHA, o), lanes(p, GAIN_SYN, o), lanes(p, BETA, o), lanes(p, GAIN, o)
+        drive, theta, v_reset, bias = lanes(p, DRIVE, o), lanes(p, THETA, o), lanes(p, V_RESET, o), lanes(p, BIAS, o)
+        level = alike(-attached, nothing) * theta if subtract else alike(attached, nothing) * v_reset
+        d_alpha, d_beta, d_theta, d_bias = nothing, nothing, nothing, nothing
+        put(room, ZERO, ZERO, nothing)
         begin = groups * part // U(parts)
         for group in range(begin, groups * (part + ONE) // U(parts)):
             b_0 = U(bounds[group])
             for b in range(b_0, U(bounds[U(group) + ONE])):
                 base = (U(b) - b_0) * steps
                 if again:
-                    _begin(p, i_0, m_0, b, o, width, work)
+                    syn, u = _take(i_0, U(b), o, width, room), _take(m_0, U(b), o, width, room)
                     for t in range(steps):
-                        for j in range(WIDE):
-                            work[X + j] = work[BIAS + j]
-                        r = U(t) * U(g.shape[1]) + U(b)
-                        _gather(index, U(start[r]), U(start[r + ONE]), table, ZERO, work)
-                        _integrate(work, plain)
-                        for j in range(unknown):
-                            rows[base + t, j] = work[M + j]
+                        r = U(t) * batch + U(b)
+                        x = _gather(index, U(start[r]), U(start[r + ONE]), table, ZERO, bias)
+                        if plain:
+                            u = beta * u + x
+                        else:
+                            syn = alpha * syn + gain_syn * x
+                            u = beta * u + gain * syn + drive
+                        put(rows, base + U(t), ZERO, u)
                         if keep_i:
-                            for j in range(unknown):
-                                currents[base + t, j] = work[SYN + j]
-                        _reset(work, subtract)
+                            put(currents, base + U(t), ZERO, syn)
+                        u = pick(over(u, theta), u - theta if subtract else v_reset, u)
                 else:
                     for t in range(steps):
-                        _read(v, t, b, o, width, work, M)
-                        for j in range(unknown):
-                            rows[base + t, j] = work[M + j]
+                        r = U(t) * batch + U(b)
+                        put(rows, base + U(t), ZERO, _take(v, r, o, width, room))
                         if keep_i:
-                            for j in range(width):
-                                currents[base + t, j] = i_seq[t, b, o + j]
-                for j in range(WIDE):
-                    work[DU + j] = 0
-                    work[DI + j] = 0
-                    work[I_0 + j] = 0
+                            put(currents, base + U(t), ZERO, _take(i_seq, r, o, width, room))
+                du, di = nothing, nothing
                 for back in range(steps):
                     now = steps - ONE - U(back)
                     row = base + now
-                    if U(back) % TILE == ZERO:  # rows that lie far apart in memory: many at once hide their latency
-                        for k in range(min(TILE, now + ONE)):
-                            _read(g, (now - U(k)) * many, b, o, width, tile, U(k) * WIDE)
-                    at = U(back) % TILE * WIDE
-                    for j in range(unknown):
-                        work[G + j] = tile[at + j]
-                    for j in range(unknown):
-                        work[M + j] = rows[row, j]
-                    if kind == PRECOMPUTED:
-                        _read(h, now, b, o, width, work, H)
+                    above = _take(g, now * many + U(b), o, width, room)
+                    u = lanes(rows, row, ZERO)
+                    dv = beta * du
+                    if kind == SILENT:
+                        slope = nothing
+                        du = above + dv
                     else:
-                        _slope(kind, a, work)
-                    _adjoint(work, kind, plain, c_k, c_uh)
+                        if kind == PRECOMPUTED:
+                            slope = _take(h, now * batch + U(b), o, width, room)
+                        else:
+                            slope = _slope(kind, a, u - theta)
+                        kept = pick(over(u, theta), left, one)
+                        du = above * slope + dv * (kept + (level + bent * u) * slope)
+                    if plain:
+                        x = du
+                    else:
+                        di = gain * du + alpha * di
+                        x = gain_syn * di
                     if learn:
                         if now > ZERO:
-                            for j in range(WIDE):
-                                u = rows[row - ONE, j]
-                                after = u - work[THETA + j] if subtract else work[V_RESET + j]
-                                work[M_0 + j] = after if u > work[THETA + j] else u
-                            if keep_i:
-                                for j in range(unknown):
-                                    work[I_0 + j] = currents[row - ONE, j]
+                            before = lanes(rows, row - ONE, ZERO)
+                            before = pick(over(before, theta), before - theta if subtract else v_reset, before)
+                            synapse = lanes(currents, row - ONE, ZERO) if keep_i else nothing
                         else:
-                            for j in range(width):
-                                work[M_0 + j] = m_0[b, o + j]
-                                work[I_0 + j] = i_0[b, o + j]
-                        _learn(work, subtract, kind != SILENT, c_uh)
-                    for j in range(WIDE):
-                        work[D_BIAS + j] += work[X + j]
-                    for j in range(unknown):
-                        rows[row, j] = work[X + j]
+                            before = _take(m_0, U(b), o, width, room)
+                            synapse = _take(i_0, U(b), o, width, room)
+                        d_beta = d_beta + du * before
+                        d_alpha = d_alpha + di * synapse
+                        if kind != SILENT:
+                            d_theta = d_theta - (above + dv * (level + bent * u)) * slope
+                            if subtract:
+                                d_theta = d_theta - pick(over(u, theta), dv, nothing)
+                    d_bias = d_bias + x
+                    put(rows, row, ZERO, x)
                     if store:
-                        _write(work, X, delta, now, b, o, width)
+                        _give(x, delta, now * batch + U(b), o, width, room)
             if by_lists:
                 for k0 in range(ZERO, inputs, TILE):
                     size = min(TILE, inputs - U(k0))
                     for k in range(size):
-                        for j in range(WIDE):
-                            work[X + j] = 0
                         e = col[group, U(k0) + k]
-                        _gather(when, U(e), U(col[group, U(k0) + U(k) + ONE]), rows, ZERO, work)
-                        for j in range(unknown):
-                            tile[U(k) * WIDE + j] = work[X + j]
+                        x = _gather(when, U(e), U(col[group, U(k0) + U(k) + ONE]), rows, ZERO, nothing)
+                        put(tile, U(k), ZERO, x)
                     for j in range(width):
                         for k in range(size):
                             if group == begin:
-                                d_weight[part, o + j, U(k0) + k] = tile[U(k) * WIDE + j]
+                                d_weight[part, o + j, U(k0) + k] = tile[U(k), j]
                             else:
-                                d_weight[part, o + j, U(k0) + k] += tile[U(k) * WIDE + j]
-        for j in range(WIDE):
-            d_p[part, 0, o + j] = work[D_ALPHA + j]
-            d_p[part, 1, o + j] = work[D_BETA + j]
-            d_p[part, 2, o + j] = work[D_THETA + j]
-            d_p[part, 3, o + j] = work[D_BIAS + j]
+                                d_weight[part, o + j, U(k0) + k] += tile[U(k), j]
+        d_part = d_p[part]
+        put(d_part, ZERO, o, d_alpha)
+        put(d_part, ONE, o, d_beta)
+        put(d_part, TWO, o, d_theta)
+        put(d_part, THREE, o, d_bias)
