@@ -167,19 +167,22 @@ def inputs(
     samples: int,
     most: int,
     rng: torch.Generator,
+    over_time: Callable[[str, Tensor, int], Tensor] = lambda name, x, batch: x,
 ) -> dict[str, Tensor]:
-    """What layers receive from some samples, [rows, width] each."""
+    """What layers receive from some samples, [rows, width] each. over_time: (name, rows in order of steps, samples
+    in a step) -> rows, where something else than every step is looked at."""
     seen: dict[str, list[Tensor]] = {n: [] for n in wanted}
+    done = batch = 0
 
     def see(name: str, x: Tensor) -> None:
         if name in seen:
-            seen[name].append(wanted[name].rows(x, most, rng))
+            seen[name].append(wanted[name].rows(over_time(name, x, batch), most, rng))
 
-    done = 0
     with watched(model, see):
         for x, _ in batches:
-            model(x[:, : samples - done])
-            done += min(x.shape[1], samples - done)
+            batch = min(x.shape[1], samples - done)
+            model(x[:, :batch])
+            done += batch
             if done >= samples:
                 break
     joined = {n: torch.cat(parts) for n, parts in seen.items()}

@@ -9,22 +9,28 @@ so that inputs of old tasks, which lie in the span of H, keep their answers: dW 
 the learning rule stay as they are: H learns from what the rule's weight gradient is a product with (spikes for
 "bptt", their traces for "ottt", rates for "dsr"), which is why this wraps any rule.
 
+What has to keep is not the answer to every spike but what a neuron makes of them: a membrane of leak b holds W a with
+a[t] = b a[t-1] + s[t], a readout that sums over time holds W times the rates. Spikes in a single step are mostly noise
+around these, and lateral neurons that see them spend rows on it; ``sees`` gives them traces or rates under "bptt" too.
+
 The step must stay in the projected space: plain or momentum SGD without weight decay, momentum begun anew with each
 task. Adam scales each weight by itself, which leaves it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from neuro.errors import NetworkError
+from neuro.learn.bptt import BPTT
 from neuro.learn.continual import Batches, LossFor, Method, inputs, matrices
 from neuro.learn.rule import Learnt, Watch
 from neuro.learn.subspace import Subspace
+from neuro.learn.watch import watched
 from neuro.nn.network import SpikingNetwork
 
 
@@ -42,6 +48,10 @@ class HLOP(Method):
         most: rows of a batch that lateral neurons learn from.
         passes: how often, at the end of a task, lateral neurons alone learn from its data once more: by then the
             layers below have come to rest.
+        cool: the rate in the last of these passes, as a share of ``rate``; it falls by the same factor in each.
+        sees: what lateral neurons see, by layer: "spikes" of each step (where not named); "rates", the mean over all
+            steps; or the leak b, 0 < b < 1, of traces as above. Under ``BPTT()`` alone: other rules show traces, rates
+            or pieces by themselves.
         project: False leaves gradients alone: what is forgotten without.
     """
 
@@ -53,6 +63,8 @@ class HLOP(Method):
     seen: int = 200
     most: int = 512
     passes: int = 0
+    cool: float = 1.0
+    sees: Mapping[str, str | float] = field(default_factory=dict)
     project: bool = True
     fixed: bool = True
     spaces: dict[str, Subspace] = field(default_factory=dict, repr=False)
@@ -64,10 +76,13 @@ class HLOP(Method):
         ]
         if unknown:
             raise NetworkError("HLOP cannot find the layers that rows names", unknown)
+        bad = list(self._problems())
+        if bad:
+            raise NetworkError("HLOP cannot see that", bad)
         wanted = {n: layers[n] for n in self.rows}
         model_was = model.training
         model.eval()
-        start = inputs(model, wanted, batches, self.seen, self.most, rng) if self.seen else {}
+        start = inputs(model, wanted, batches, self.seen, self.most, rng, self._over_time) if self.seen else {}
         model.train(model_was)
         for name, weights in wanted.items():
             if name not in self.spaces:
@@ -83,7 +98,9 @@ class HLOP(Method):
         self, task: int, model: SpikingNetwork, x: Tensor, labels: Tensor, loss_for: LossFor, rng: torch.Generator
     ) -> Learnt:
         layers = matrices(model)
-        learnt = self.rule.backward(model, x, loss_for(labels, task), rng=rng, watch=self._learning(model, rng))
+        learnt = self.rule.backward(
+            model, x, loss_for(labels, task), rng=rng, watch=self._learning(model, x.shape[1], rng)
+        )
         for name, space in self.spaces.items() if self.project and task else ():
             grad = layers[name].parameter.grad
             if grad is not None:
@@ -93,25 +110,59 @@ class HLOP(Method):
 
     def end(self, task: int, model: SpikingNetwork, batches: Batches, loss_for: LossFor, rng: torch.Generator) -> None:
         batches = list(batches) if self.passes else batches  # several passes over what may be an iterator
-        for x, labels in (batch for _ in range(self.passes) for batch in batches):
-            self.rule.backward(model, x, loss_for(labels, task), rng=rng, watch=self._learning(model, rng))
-            model.zero_grad()
+        for k in range(self.passes):
+            for space in self.spaces.values():
+                space.rate = self.rate * self.cool ** ((k + 1) / self.passes)
+            for x, labels in batches:
+                watch = self._learning(model, x.shape[1], rng)
+                if self.rule == BPTT():  # shows what layers receive, for which nothing needs to go backwards
+                    with torch.no_grad(), watched(model, watch):
+                        model(x)
+                else:
+                    self.rule.backward(model, x, loss_for(labels, task), rng=rng, watch=watch)
+                    model.zero_grad()
         if self.energy:
             layers = matrices(model)
-            found = inputs(model, {n: layers[n] for n in self.spaces}, batches, max(self.seen, 1), self.most, rng)
+            wanted = {n: layers[n] for n in self.spaces}
+            found = inputs(model, wanted, batches, max(self.seen, 1), self.most, rng, self._over_time)
             for name, x in found.items():
                 self.spaces[name].keep(x, self.energy)
         for space in self.spaces.values():
             space.merge()
+            space.rate = self.rate
 
-    def _learning(self, model: SpikingNetwork, rng: torch.Generator) -> Watch:
+    def _problems(self) -> Iterator[str]:
+        for name, what in self.sees.items():
+            if name not in self.rows:
+                yield f"sees names '{name}', which has no lateral neurons; there are {', '.join(self.rows)}"
+            if what not in ("spikes", "rates") and not (isinstance(what, float) and 0 < what < 1):
+                yield f'sees[\'{name}\'] must be "spikes", "rates" or a leak between 0 and 1, got {what!r}'
+        if self.sees and self.rule != BPTT():
+            yield f"{self.rule} shows traces, rates or pieces by itself; leave out sees, or use BPTT()"
+
+    def _over_time(self, name: str, x: Tensor, batch: int) -> Tensor:
+        """x [steps x batch, ...] as lateral neurons of this layer see it."""
+        what = self.sees.get(name, "spikes")
+        if what == "spikes":
+            return x
+        real = x if x.is_floating_point() else x.to(torch.get_default_dtype())
+        steps: Tensor = real.reshape(-1, batch, *x.shape[1:])
+        if not isinstance(what, float):
+            return steps.mean(0)
+        trace = torch.empty_like(steps)
+        held = torch.zeros_like(steps[0])
+        for t, now in enumerate(steps):
+            held = trace[t] = held * what + now
+        return trace.flatten(0, 1)
+
+    def _learning(self, model: SpikingNetwork, batch: int, rng: torch.Generator) -> Watch:
         """Shows the lateral neurons what their layers see."""
         layers = matrices(model)
 
         def see(name: str, rows: Tensor) -> None:
             space = self.spaces.get(name)
             if space is not None:
-                space.learn(layers[name].rows(rows, self.most, rng))
+                space.learn(layers[name].rows(self._over_time(name, rows, batch), self.most, rng))
 
         return see
 

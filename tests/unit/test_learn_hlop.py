@@ -314,3 +314,69 @@ def test_a_step_leaves_what_old_tasks_show_to_the_rule(name: str) -> None:
             assert isinstance(grad, Tensor)
             reached = float((grad @ old[layer].T).norm() / (grad.norm() * old[layer].norm()))
             assert reached < 1e-4 if task else reached > 0.1
+
+
+def over_time(x: Tensor, what: str | float) -> Tensor:
+    """By loops: x [steps, samples, n] -> rows."""
+    if what == "rates":
+        return torch.stack([sum(x[:, b], torch.zeros_like(x[0, 0])) / len(x) for b in range(x.shape[1])])
+    assert isinstance(what, float)
+    rows = [
+        sum((what ** (t - s) * x[s, b] for s in range(t + 1)), torch.zeros_like(x[0, 0]))
+        for t in range(len(x))
+        for b in range(x.shape[1])
+    ]
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize(("what", "rows"), [("rates", 3), (0.5, 15)])
+def test_lateral_neurons_may_see_rates_or_traces(what: str | float, rows: int) -> None:
+    """As many rows as there are rates, or traces, of the first task: later gradients are orthogonal to all of these."""
+    net, x = network().double(), torch.rand(5, 3, 40, generator=rng(), dtype=torch.float64)
+    method = HLOP(rows={"a": rows, "b": rows}, sees={"a": what, "b": what}, passes=150, rate=1.0)
+    labels = torch.zeros(3, dtype=torch.int64)
+
+    def loss_for(labels: Tensor, task: int) -> LossOf:
+        return mean_square
+
+    method.begin(0, net, [(x, labels)], rng())
+    method.end(0, net, [(x, labels)], loss_for, rng())
+    spikes = {n: s.reshape(5, 3, -1) for n, s in seen_by(method.rule, net, x, mean_square).items()}
+    other = torch.rand(5, 3, 40, generator=rng(9), dtype=torch.float64)
+    net.zero_grad()
+    method.backward(1, net, other, labels, loss_for, rng())
+    for layer in "ab":
+        old, grad = over_time(spikes[layer], what), net.layer(layer).weight.grad
+        assert isinstance(grad, Tensor)
+        assert float((grad @ old.T).norm()) < 1e-3 * float(grad.norm() * old.norm())
+        if what == "rates":  # single steps are not what is kept
+            single = spikes[layer].flatten(0, 1)
+            assert float((grad @ single.T).norm()) > 1e-2 * float(grad.norm() * single.norm())
+
+
+def test_cooling_settles_on_the_principal_subspace() -> None:
+    """Small batches pull rows about at a constant rate; the rate is back where it was for the next task."""
+    g = rng(3)
+    inputs = torch.randn(640, 40, generator=g) * torch.linspace(1, 0, 40) ** 2
+    batches = [(part.expand(5, *part.shape), torch.zeros(16, dtype=torch.int64)) for part in torch.split(inputs, 16)]
+    best = torch.linalg.svd(inputs, full_matrices=False).Vh[:12]
+    least = float((inputs - (inputs @ best.T) @ best).square().sum())
+    missed = {}
+    for cool in (1.0, 0.05):
+        method = HLOP(rows={"a": 12}, sees={"a": "rates"}, passes=4, cool=cool)
+        method.begin(0, network(), batches, rng())
+        method.end(0, network(), batches, lambda labels, task: mean_square, rng())
+        basis = method.spaces["a"].basis
+        missed[cool] = float((inputs - (inputs @ basis.T) @ basis).square().sum()) / least - 1
+        assert method.spaces["a"].rate == method.rate
+    assert missed[0.05] < 0.7 * missed[1.0]
+
+
+def test_what_lateral_neurons_cannot_see_is_refused() -> None:
+    with pytest.raises(NetworkError) as caught:
+        HLOP(rows=ROWS, sees={"z": "rates", "a": 1.0, "b": "sums"}).begin(0, network(), [], rng())
+    assert "'z'" in str(caught.value)
+    assert "got 1.0" in str(caught.value)
+    assert "got 'sums'" in str(caught.value)
+    with pytest.raises(NetworkError, match="leave out sees"):
+        HLOP(rule("ottt"), rows=ROWS, sees={"a": "rates"}).begin(0, network(), [], rng())
