@@ -24,6 +24,7 @@ from neuro.nn.dense import Lists
 from neuro.nn.fused import Rule, surrogate_kind
 from neuro.nn.joined import Chain, in_series
 from neuro.nn.layers import Neuron, weights
+from neuro.nn.pages import paged
 from neuro.nn.spikes import Spikes
 from neuro.nn.tile import TALL, lanes, panels
 
@@ -143,7 +144,7 @@ class _Series(torch.autograd.Function):
                 kind, layer.rule.reset == "subtract", layer.plain,
             )  # fmt: skip
             reals[k] = steepness, attached
-        tables = np.empty((sum(sizes), WIDE), dtype)
+        tables = paged((sum(sizes), WIDE), dtype)
         for k, w in enumerate(matrices):
             at = layout[k, ck.TABLE]
             ck.pack(0, blocks[k], w, tables[at : at + sizes[k]].reshape(blocks[k], -1, WIDE))
@@ -153,7 +154,8 @@ class _Series(torch.autograd.Function):
         flat = np.concatenate([s.reshape(-1, s.shape[2]) for s in spread])
         parts = min(PARTS, batch)
         group = max(1, min(ROWS // steps, -(-batch // parts)))
-        d_tables, d_bias = np.empty((parts, len(tables), WIDE), dtype), np.empty((parts, p.shape[1]), dtype)
+        d_bias = np.empty((parts, p.shape[1]), dtype)
+        d_tables = paged((parts, len(tables), WIDE), dtype)
         d_x = torch.empty((steps, batch, inputs) if want_x else (0, 0, inputs), dtype=g.dtype)
         upstream = dense.upstream(g).flatten(0, 1).numpy()
         onwards = want_x or len(layers) > 1
@@ -161,7 +163,9 @@ class _Series(torch.autograd.Function):
         room = (-(-group * steps // TALL) * TALL if onwards else 0, -(-wide // WIDE) * WIDE)
 
         def job(first: int, last: int) -> None:
-            sent, delta, rows = np.zeros(room, dtype), np.zeros(room, dtype), np.empty((steps, WIDE), dtype)
+            rows = np.empty((steps, WIDE), dtype)
+            sent, delta = paged(room, dtype), paged(room, dtype)
+            sent[:], delta[:] = 0, 0
             ck.backward(
                 first, last, batch, group, layout, reals, p, tables, flat, start, index, upstream,
                 d_x.view(-1, inputs).numpy(), d_tables, d_bias, sent, delta, rows, np.zeros((2, WIDE), dtype),

@@ -24,6 +24,7 @@ from neuro.nn.joined import Carry, Chain, joins
 from neuro.nn.layers import Neuron, weights
 from neuro.nn.masked import MaskedLinear
 from neuro.nn.neurons import State
+from neuro.nn.pages import paged
 from neuro.nn.spikes import Spikes
 
 A = NDArray[Any]
@@ -164,7 +165,7 @@ def by_events(lists: Lists, weight: Tensor, p: A, rule: Rule, simple: bool, step
     def job(first: int, last: int) -> None:
         dk.forward(
             first, last, parts, False, lists.start, lists.index, w, p, i, m, words, v.view(-1, n).numpy(), nothing,
-            np.empty((fan_in + 1, WIDE), w.dtype), np.zeros((2, WIDE), w.dtype), rule.reset == "subtract", simple,
+            paged((fan_in + 1, WIDE), w.dtype), np.zeros((2, WIDE), w.dtype), rule.reset == "subtract", simple,
             not rule.spiking, False,
         )  # fmt: skip
 
@@ -205,7 +206,7 @@ class _Dense(torch.autograd.Function):
             out = (words[cut], flat, synapses)
 
             def job(first: int, last: int) -> None:
-                table = np.empty((fan_in + 1 if by_lists else 0, WIDE), dtype)
+                table = paged((fan_in + 1 if by_lists else 0, WIDE), dtype)
                 dk.forward(
                     first, last, parts, not by_lists, lists.start, lists.index, w, p, i, m, *out, table,
                     np.zeros((2, WIDE), dtype), subtract, simple, keep_v, keep_i,
@@ -271,15 +272,16 @@ class _Dense(torch.autograd.Function):
         attached = one * (0 if rule.detach or not rule.spiking else 1)
 
         def job(first: int, last: int) -> None:
-            table = np.empty((fan_in + 1 if again else 0, WIDE), dtype)
-            rows = np.empty((most + 1, WIDE), dtype)
+            table = paged((fan_in + 1 if again else 0, WIDE), dtype)
+            rows = paged((most + 1, WIDE), dtype)
             currents = np.empty((most if ctx.learn_alpha else 0, WIDE), dtype)
             events = none if lists is None else lists
             dk.backward(
                 first, last, parts, bounds, events.start, events.index, col, when, w, p, i_0, m_0,
                 u, i_seq, h, above, d_current, d_weight, d_p, table, rows, currents,
                 np.empty((int(dk.TILE), WIDE), dtype), np.zeros((2, WIDE), dtype), steps, kind,
-                one * steepness, attached, rule.reset == "subtract", ctx.plain, again, store, ctx.learn, ctx.learn_alpha,
+                one * steepness, attached, rule.reset == "subtract", ctx.plain, again, store, ctx.learn,
+                ctx.learn_alpha,
             )  # fmt: skip
 
         _share(blocks * parts, steps * batch * n, job)
@@ -359,7 +361,7 @@ def _slopes(ctx: Any, lists: Lists | None, v: Tensor, w: A) -> A:
         def job(first: int, last: int) -> None:
             dk.forward(
                 first, last, parts, False, lists.start, lists.index, w, ctx.p, i, m, words, v.view(-1, n).numpy(),
-                nothing.reshape(-1, n), np.empty((fan_in + 1, WIDE), w.dtype), np.zeros((2, WIDE), w.dtype),
+                nothing.reshape(-1, n), paged((fan_in + 1, WIDE), w.dtype), np.zeros((2, WIDE), w.dtype),
                 ctx.rule.reset == "subtract", ctx.plain, True, False,
             )  # fmt: skip
 
