@@ -9,12 +9,18 @@ there, what `neuro.datasets.spectrum` makes of it is, every 10 ms, in whole deci
 Both give the same events. Levels are counted from ``range`` dB below the loudest cell of the recording, so that
 loudness does not matter; quieter is silence, and silence follows the word. With option contrast, bands inhibit their
 neighbours (`neuro.datasets.voices.contrast`), which takes out part of what a microphone and a voice add to all of them.
+With option adapt the front end knows who speaks into which microphone: the mean spectrum over all recordings of the
+speaker in the file, whatever was said, is brought to a common one (`neuro.datasets.voices.adapt`), as an ear or an
+amplifier that adapts slowly does. It sees no labels, but it hears the speaker: say so beside a result with it.
 `neuro.datasets.delta.delta_modulate` with a follower that starts in silence makes ON/OFF events of what is left:
-channel = (threshold * 40 + band) * 2 + polarity.
+channel = (threshold * 40 + band) * 2 + polarity. With option layout = "image" a step has the shape (2 thresholds, 1,
+40) instead, channel threshold * 2 + polarity of an image as wide as there are bands, for convolutions along them.
 
 groups hold the speaker. Splits: as published, recordings 0-4 of each digit and speaker are "test", the others are
 "train" and "valid" by their index. With option unseen = SPEAKER that speaker is "valid" and all others are "train":
-one of the folds in which a network meets a voice that it has never heard.
+one of the folds in which a network meets a voice that it has never heard. With option without = SPEAKER there are no
+recordings of that speaker in any split: what is to be chosen for a fold can be chosen on the folds within its training
+speakers (unseen one of them, without the speaker of the fold), and nobody has heard the last one yet.
 """
 
 from __future__ import annotations
@@ -23,7 +29,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +43,7 @@ from neuro.datasets.delta import delta_modulate
 from neuro.datasets.npz import Wanted, read_arrays
 from neuro.datasets.source import Source, verify
 from neuro.datasets.spectrum import BANDS, HOP, log_mel, read_wav
-from neuro.datasets.voices import Voice, contrast, vary
+from neuro.datasets.voices import Voice, adapt, contrast, vary
 from neuro.errors import BadConfig, BadEventFile
 from neuro.events import EventSet
 from neuro.extend import did_you_mean
@@ -55,7 +61,10 @@ OPTIONS: dict[str, object] = {
     "substeps": 1,
     "range": 50.0,  # dB below the loudest cell of a recording that count
     "contrast": 0.0,  # share of the mean over neighbouring bands that is taken off
+    "adapt": 0.0,  # share of a speaker's mean spectrum that is taken off
+    "layout": "flat",  # or "image"
     "unseen": "",  # a speaker
+    "without": "",  # a speaker
     "warp": 0.0,  # this and the next three: `neuro.datasets.voices.vary`; bands
     "tempo": 0.0,  # logarithm of the duration
     "tilt": 0.0,  # dB
@@ -181,15 +190,26 @@ def _open(path: Path) -> Levels:
     return _from_npz(path) if path.suffix == ".npz" else _from_wavs(tar_files(path), f"{path} ")
 
 
-def _split(found: Levels, split: str, unseen: str) -> NDArray[np.int64]:
+def _split(found: Levels, split: str, unseen: str, without: str) -> NDArray[np.int64]:
     """Indices of a split's recordings."""
+    chosen = _side(found, split, unseen)
+    return chosen[found.speaker[chosen] != _speaker(found, "without", without)] if without else chosen
+
+
+def _speaker(found: Levels, option: str, name: str) -> int:
+    """The number of a speaker whose recordings are there."""
+    present = [found.speakers[k] for k in np.unique(found.speaker)]
+    if name not in present:
+        raise BadConfig(f"digits: no recording of {option} = {name!r}. {did_you_mean(name, present)}")
+    return found.speakers.index(name)
+
+
+def _side(found: Levels, split: str, unseen: str) -> NDArray[np.int64]:
+    """Indices of a split's recordings, of all speakers."""
     if split == "all":
         return np.arange(len(found.digit))
     if unseen and split != "test":
-        present = [found.speakers[k] for k in np.unique(found.speaker)]
-        if unseen not in present:
-            raise BadConfig(f"digits: no recording of unseen = {unseen!r}. {did_you_mean(unseen, present)}")
-        return np.flatnonzero((found.speaker == found.speakers.index(unseen)) == (split == "valid"))
+        return np.flatnonzero((found.speaker == _speaker(found, "unseen", unseen)) == (split == "valid"))
     test = found.index < TEST_BELOW
     if split == "test":
         return np.flatnonzero(test)
@@ -205,21 +225,30 @@ def read(split: str, path: Path | None, **options: Any) -> EventSet:
     """The reader behind `SOURCE`; options: `OPTIONS`."""
     bad: list[str] = []
     amounts: Any = {name: number(name, options[name], bad) for name in ("warp", "tempo", "tilt", "noise")}
-    given: Any = {name: number(name, options[name], bad) for name in ("range", "contrast")}
+    given: Any = {name: number(name, options[name], bad) for name in ("range", "contrast", "adapt")}
     seeds: Any = {name: int(number(name, options[name], bad, whole=True)) for name in ("seed", "epoch")}
     bad += [f"tempo is {amounts['tempo']:g}, allowed 0..1"] if amounts["tempo"] > 1 else []
     bad += [f"contrast is {given['contrast']:g}, allowed 0..1"] if given["contrast"] > 1 else []
-    unseen = options["unseen"]
-    if not isinstance(unseen, str):
-        bad.append(f"unseen is the name of a speaker, or empty, got {unseen!r}")
-    elif unseen and split == "test":
+    bad += [f"adapt is {given['adapt']:g}, allowed 0..1"] if given["adapt"] > 1 else []
+    if options["layout"] not in ("flat", "image"):
+        bad.append(f"layout is {options['layout']!r}, allowed 'flat' and 'image'")
+    unseen, without = options["unseen"], options["without"]
+    for option, name in (("unseen", unseen), ("without", without)):
+        if not isinstance(name, str):
+            bad.append(f"{option} is the name of a speaker, or empty, got {name!r}")
+    if unseen and split == "test":
         bad.append(f"with unseen = {unseen!r} the unseen speaker is split 'valid'")
+    if unseen and unseen == without:
+        bad.append(f"unseen and without are the same speaker, {unseen!r}: nothing would be left to judge")
     if bad:
         raise BadConfig("digits cannot be loaded", bad)
     found = _from_npz(verify(FILE, SHA256)) if path is None else _open(path)
-    found = found.of(_split(found, split, unseen))
+    if given["adapt"]:
+        found = replace(found, levels=adapt(found.levels, found.offsets, found.speaker, given["adapt"]))
+    found = found.of(_split(found, split, str(unseen), str(without)))
     voice = Voice(given["range"], **amounts, **seeds)
-    return _events(found, options["thresholds"], options["substeps"], voice, given["contrast"])
+    events = _events(found, options["thresholds"], options["substeps"], voice, given["contrast"])
+    return _image(events) if options["layout"] == "image" else events
 
 
 def _events(found: Levels, thresholds: Any, substeps: Any, voice: Voice, share: float) -> EventSet:
@@ -245,6 +274,13 @@ def _events(found: Levels, thresholds: Any, substeps: Any, voice: Voice, share: 
     )
     width = np.atleast_1d(np.asarray(thresholds, np.float64)).shape[0] * BANDS * 2
     return EventSet(*columns, (width,), max(longest, 1) * HOP, DIGITS, "digits")
+
+
+def _image(events: EventSet) -> EventSet:
+    """The same events as pixels of (threshold and polarity, 1, band)."""
+    level, band, polarity = events.channels // (2 * BANDS), events.channels // 2 % BANDS, events.channels % 2
+    pixels = ((level * 2 + polarity) * BANDS + band).astype(np.int32)
+    return replace(events, channels=pixels, shape=(events.shape[0] // BANDS, 1, BANDS))
 
 
 SOURCE = Source(

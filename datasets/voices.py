@@ -1,6 +1,7 @@
 """Spoken words as another voice might have said them: log-mel levels moved, stretched, tilted and noisy (neuro.jit).
 
-`contrast` is no variation but what every recording goes through: bands against their neighbours."""
+`adapt` and `contrast` are no variations but what every recording goes through: the colour of a speaker and a
+microphone is taken off, and bands stand against their neighbours."""
 
 from __future__ import annotations
 
@@ -14,6 +15,9 @@ from neuro.datasets.kernels import key_of, mix, uniform
 from neuro.jit import routine
 
 NEIGHBOURS = 12  # bands to either side
+SPEECH = 25.0  # dB: frames whose loudest band is less far below a recording's loudest cell are speech
+DEEPEST = 50.0  # dB below a recording's loudest cell: in a mean spectrum what is quieter counts as that
+SLOPE = -0.5  # dB per band: the mean spectrum that all speakers are brought to falls as that of speech does
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _CELL_COUNTER = np.uint64(1 << 41)
 _LOW16, _S16, _S32, _S48 = np.uint64(0xFFFF), np.uint64(16), np.uint64(32), np.uint64(48)
@@ -122,3 +126,29 @@ def contrast(levels: NDArray[np.float64], share: float) -> NDArray[np.float64]:
     mean = (ends[:, :, last] - ends[:, :, first]) / (last - first)
     contrasted: NDArray[np.float64] = levels - share * mean
     return contrasted
+
+
+def adapt(
+    levels: NDArray[np.uint8], offsets: NDArray[np.int64], speaker: NDArray[np.int64], share: float
+) -> NDArray[np.uint8]:
+    """y - share (m - mean(m) - r), whole dB, in 0..255: uint8[frames, bands]; with m the mean spectrum of a speaker.
+
+    levels: uint8[frames, bands], dB above some floor; recording k, of speaker[k], holds frames offsets[k]:offsets[k +
+    1]. m, per band: the mean over all frames of speech (SPEECH) of all recordings of a speaker, of the level below its
+    recording's loudest cell, DEEPEST at most. r: a line that falls by SLOPE dB per band, 0 on average. What a voice and
+    a microphone add to everything that is said goes; which word is said is in how a recording differs from m. The
+    subtraction of the cepstral mean of a speaker (Furui 1981; Viikki and Laurila 1998), in log-mel bands.
+    """
+    bands = levels.shape[1]
+    lengths = np.diff(offsets)
+    loudest = levels.max(axis=1).astype(np.float64)
+    peak = np.repeat(np.maximum.reduceat(loudest, offsets[:-1]), lengths)
+    who = np.repeat(speaker, lengths)
+    line = SLOPE * (np.arange(bands) - 0.5 * (bands - 1))
+    out = np.empty_like(levels)
+    for name in np.unique(speaker):
+        mine = who == name
+        speech = mine & (loudest > peak - SPEECH)
+        mean = np.maximum(levels[speech] - peak[speech, None], -DEEPEST).mean(axis=0)
+        out[mine] = np.clip(np.rint(levels[mine] - share * (mean - mean.mean() - line)), 0, 255).astype(np.uint8)
+    return out

@@ -126,12 +126,17 @@ class LinearSpec:
 
 @dataclass(frozen=True)
 class ConvSpec:
-    """2-D convolution; init, bits and few as in `LinearSpec`, fan_in is that of one output."""
+    """2-D convolution; init, bits and few as in `LinearSpec`, fan_in is that of one output.
+
+    line: the kernel is one row high, along the width alone, where alone stride and padding count too: for what has one
+    axis, such as the bands of a spectrum.
+    """
 
     out: int
     kernel: int
     stride: int = 1
     padding: int = 0
+    line: bool = False
     groups: int = 1
     bias: bool = False
     init: float | None = None
@@ -148,7 +153,9 @@ class ConvSpec:
             raise NetworkError(f"a convolution wants (channel, height, width), gets {shape}")
         if shape[0] % self.groups or self.out % self.groups:
             raise NetworkError(f"groups = {self.groups} must divide {shape[0]} input and {self.out} output channels")
-        geometry = (shape[0], self.out, self.kernel, self.stride, self.padding, 1, self.groups, self.bias)
+        height, down, above = (1, 1, 0) if self.line else (self.kernel, self.stride, self.padding)
+        across = ((height, self.kernel), (down, self.stride), (above, self.padding))
+        geometry = (shape[0], self.out, *across, 1, self.groups, self.bias)
         layer: Any
         if self.bits:
             layer = QuantisedConv2d(*geometry, bits=self.bits)
@@ -156,7 +163,7 @@ class ConvSpec:
             layer = FewConv2d(*geometry, **self.few.options)
         else:
             layer = _empty(nn.Conv2d, *geometry)
-        _start(layer.weight, shape[0] // self.groups * self.kernel**2, self.init, rng)
+        _start(layer.weight, shape[0] // self.groups * height * self.kernel, self.init, rng)
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
         return layer  # type: ignore[no-any-return]

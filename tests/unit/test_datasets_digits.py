@@ -15,7 +15,7 @@ from event_sets import survives
 
 from neuro.datasets import digits, source, spectrum, voices
 from neuro.datasets.digits import FILE, save_levels, speaker_group
-from neuro.datasets.voices import NEIGHBOURS, Voice, contrast, vary
+from neuro.datasets.voices import NEIGHBOURS, Voice, adapt, contrast, vary
 from neuro.errors import BadConfig, BadEventFile
 
 RATE = 8000
@@ -168,6 +168,26 @@ def test_splits() -> None:
         assert speaker_group(name) not in set(train.groups)
 
 
+def test_a_speaker_that_is_left_out_is_nowhere() -> None:
+    """Folds within the training speakers of a fold, to choose on."""
+    kept = {split: source.load("digits", split, without="george") for split in ("train", "valid", "test", "all")}
+    inner = [source.load("digits", split, unseen="jackson", without="george") for split in ("train", "valid")]
+    for found in (*kept.values(), *inner):
+        assert speaker_group("george") not in found.groups
+    assert len(kept["all"]) == sum(len(kept[s]) for s in ("train", "valid", "test")) == 1500
+    assert [len(found) for found in inner] == [1000, 500]
+    assert set(inner[1].groups) == {speaker_group("jackson")}
+    whole = source.load("digits", "valid", unseen="jackson")
+    assert np.array_equal(whole.channels, inner[1].channels)
+    for options, match in (
+        ({"without": "georg"}, "without = 'georg'"),
+        ({"without": "george", "unseen": "george"}, "nothing would be left"),
+        ({"without": 1}, "without is the name"),
+    ):
+        with pytest.raises(BadConfig, match=match):
+            source.load("digits", "valid", **options)
+
+
 def test_wavs_in_a_folder_a_tar_and_our_file_give_the_same(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "recordings")
     with tarfile.open(tmp_path / "more.tar.xz", "w:xz") as tar:
@@ -315,3 +335,72 @@ def test_range_and_contrast_reach_the_events():
     assert len(sharp.times) < len(plain.times)
     same = source.load("digits", "valid", unseen="george", range=50.0, contrast=0.0)
     assert np.array_equal(same.channels, plain.channels)
+
+
+def words(seed: int, lengths: tuple[int, ...], low: int, high: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.integers(low, high, (sum(lengths), 7)).astype(np.uint8), np.concatenate([[0], np.cumsum(lengths)])
+
+
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_a_speakers_mean_spectrum_is_taken_off_as_the_equation_says(share: float) -> None:
+    """Cell by cell in Python floats, with frames that are no speech and cells below the deepest."""
+    levels, offsets = words(0, (6, 9, 4, 7), 40, 120)
+    levels[[3, 8]] = 10
+    speaker = np.array([0, 1, 0, 1])
+    found = adapt(levels, offsets, speaker, share)
+    for name in (0, 1):
+        heard = []
+        for k in np.flatnonzero(speaker == name):
+            mine = levels[offsets[k] : offsets[k + 1]].astype(int).tolist()
+            top = max(max(row) for row in mine)
+            heard += [[max(y - top, -50) for y in row] for row in mine if max(row) > top - 25]
+        assert 4 < len(heard) < {0: 10, 1: 17}[name]
+        mean = [sum(column) / len(heard) for column in zip(*heard, strict=True)]
+        for k in np.flatnonzero(speaker == name):
+            for i in range(offsets[k], offsets[k + 1]):
+                for b in range(7):
+                    y = float(levels[i, b]) - share * (mean[b] - sum(mean) / 7 + 0.5 * (b - 3))
+                    assert abs(found[i, b] - min(max(y, 0.0), 255.0)) <= 0.5 + 1e-9
+
+
+def test_an_adapted_ear_does_not_hear_the_microphone() -> None:
+    """Another microphone for all of a speaker's recordings, whole dB per band, changes nothing; nor other speakers."""
+    levels, offsets = words(1, (8, 5, 6), 100, 120)
+    speaker = np.array([0, 1, 0])
+    found = adapt(levels, offsets, speaker, 1.0)
+    coloured = levels.copy()
+    mine = np.repeat(speaker == 0, np.diff(offsets))
+    coloured[mine] += np.array([3, 0, -3, 5, -4, -2, 1]).astype(np.uint8)  # 0 on average; wraps, as sums do
+    again = adapt(coloured, offsets, speaker, 1.0)
+    assert np.array_equal(again, found)
+    assert np.array_equal(adapt(levels[~mine], np.array([0, 5]), np.array([1]), 1.0), found[~mine])
+    # what is left of a speaker falls by half a dB per band
+    mean = [found[mine][:, b].mean() for b in range(7)]
+    assert np.allclose(np.diff(mean), -0.5, atol=1.0)  # each band is rounded as a whole
+
+
+def test_adaptation_reaches_the_events_and_depends_on_the_speaker_alone() -> None:
+    plain, adapted = (source.load("digits", "valid", unseen="jackson", adapt=a) for a in (0.0, 1.0))
+    assert len(plain) == len(adapted)
+    assert not np.array_equal(plain.channels, adapted.channels)
+    whole = source.load("digits", "all", adapt=1.0)
+    mine = whole.subset(whole.groups == speaker_group("jackson"))
+    assert np.array_equal(mine.channels, adapted.channels)
+    with pytest.raises(BadConfig, match="adapt is 2"):
+        source.load("digits", "valid", adapt=2.0)
+
+
+def test_an_image_has_the_same_events_by_band() -> None:
+    for thresholds in ([6.0], [4.0, 9.0]):
+        flat, image = (
+            source.load("digits", "test", thresholds=thresholds, layout=layout) for layout in ("flat", "image")
+        )
+        assert image.shape == (2 * len(thresholds), 1, 40)
+        assert np.array_equal(image.times, flat.times)
+        for event in (0, 1000, 5000, len(flat.times) - 1):
+            rest, polarity = divmod(int(flat.channels[event]), 2)
+            level, band = divmod(rest, 40)
+            assert np.unravel_index(image.channels[event], image.shape) == (2 * level + polarity, 0, band)
+    with pytest.raises(BadConfig, match="layout"):
+        source.load("digits", "test", layout="picture")

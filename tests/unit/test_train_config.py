@@ -288,3 +288,19 @@ def test_a_rule_for_real_weights_refuses_integers_before_it_trains(kind: str) ->
         load_config("braille").with_changes(rule={"kind": kind})
     load_config("braille").with_changes(rule={"kind": kind}, quantise=None)
     load_config("braille").with_changes(rule={"kind": "sltt"})
+
+
+def test_a_convolution_along_a_line() -> None:
+    """One row high: what `torch.nn.functional.conv1d` computes, on each row alone."""
+    first = {"type": "conv", "out": 3, "kernel": 5, "stride": 2, "padding": 2, "line": True, "init": 1.0}
+    rows = (first, {"type": "if"}, {"type": "flatten"}, {"type": "linear", "out": 10}, {"type": "li", "beta": 0.5})
+    conv = build(rows, (2, 2, 9), 1e-3, "sum", 0, 10).layer("0_conv")
+    assert conv.weight.shape == (3, 2, 1, 5)
+    x = torch.rand(4, 2, 2, 9, generator=torch.Generator().manual_seed(0))
+    found = conv(x)
+    assert found.shape == (4, 3, 2, 5)
+    for row in range(2):
+        plain = torch.nn.functional.conv1d(x[:, :, row], conv.weight[:, :, 0], stride=2, padding=2)
+        torch.testing.assert_close(found[:, :, row], plain)
+    wide = build(({**rows[0], "out": 4000}, *rows[1:]), (2, 1, 9), 1e-3, "sum", 0, 10).layer("0_conv").weight
+    assert abs(float(wide.detach().std()) - (2 * 5) ** -0.5) < 0.01
