@@ -292,17 +292,21 @@ def copy_rows(raster: Bytes, pitch: int, spikes: Bytes, b: int, first: int, many
 
 @disjoint
 def count(
-    lanes: Int32, raster: Bytes, at: int, pitch: int, since: int, steps: int, scores: Int64, b: int, n: int
+    sums: Int16, raster: Bytes, at: int, pitch: int, since: int, steps: int, scores: Int64, b: int, n: int
 ) -> None:
     """Spikes of a tile, whose first neuron is ``at``, in steps since..steps-1, added to scores[at : at + n]."""
-    for k in range(TILE):
-        lanes[U(k)] = I32(0)
-    for t in range(U(since), U(steps)):
+    wide()
+    begin = since
+    while begin < steps:
+        until = min(steps, begin + HOLDS)
+        for t in range(U(begin), U(until)):
+            for k in range(TILE):
+                sums[U(k)] = I16(sums[U(k)] + I16(raster[U(t) * U(pitch) + U(at) + U(k)]))
+        for k in range(U(n)):
+            scores[b, U(at) + U(k)] += I64(sums[U(k)])
         for k in range(TILE):
-            lanes[U(k)] = I32(lanes[U(k)] + raster[U(t) * U(pitch) + U(at) + U(k)])
-    for k in range(U(n)):
-        scores[b, U(at) + U(k)] += lanes[U(k)]
-        lanes[U(k)] = I32(0)
+            sums[U(k)] = I16(0)
+        begin = until
 
 
 @piece
@@ -334,14 +338,18 @@ def run_layer(net: Packed, work: Work, out: Out, p: int, b: int, used: int, dept
                 *(raster, pitch, out.probes, columns, readout, depth, out.scores, b),
             )
         if silent and is_output and readout == COUNT:
-            count(lanes, raster, here, pitch, depth, steps, out.scores, b, many)
+            for k in range(TILE):
+                work.sums[U(k)] = I16(0)
+            count(work.sums, raster, here, pitch, depth, steps, out.scores, b, many)
     if out.spikes.size > 0:
         copy_rows(raster, pitch, out.spikes, b, lo - populations[FIRST, 1], hi - lo)
     if silent:
         core = net.neurons[CORE, lo]
         for t in range(steps):
+            many = I64(0)
             for block in range(t * blocks, (t + 1) * blocks):
-                out.booked[SPIKES, b, t, core] += I64(ones(set_bytes(rows, U(8 * block))))
+                many += I64(ones(set_bytes(rows, U(8 * block))))
+            out.booked[SPIKES, b, t, core] += many
         return used
     for t in range(steps):
         if used + hi - lo > work.events.size - AHEAD:
