@@ -32,7 +32,7 @@ A = NDArray[Any]
 WIDE = int(dk.WIDE)
 FITS = 3 << 20  # bytes of matrices in whose presence a second-level cache of 2 MiB still serves: estimated
 PARTS = 4  # of the batch, each with sums of its own: fixed, so that results do not depend on threads
-ROWS = 256  # of a group of samples: a quarter of a MiB of activity for a layer of 256 in float32
+ROWS = 512  # of a group of samples: half a MiB of activity for a layer of 256 in float32
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ U = np.uint64
 # columns of ``layout``: sizes, then where the layer begins in arrays that all layers share, then its rule
 FAN_IN, SIZE, TABLE, PANELS, LISTS, PADDED, KIND, SUBTRACT, PLAIN, FIELDS = range(10)
 STEEPNESS, ATTACHED, REALS = range(3)  # columns of ``reals``
+CHUNK = 64  # rows of activity that meet all weights before the next ones do, a multiple of TALL
 
 # fmt: off
 
@@ -191,10 +192,12 @@ def backward(
                     used = np.int64((b_1 - b_0) * steps)
                     begin = layout[layer, PANELS]
                     size = np.int64(n)
-                    for panel in range((np.int64(inputs) + panels.shape[1] - 1) // panels.shape[1]):
-                        w = panels[begin + panel * size : begin + (panel + 1) * size]
-                        for row in range(0, used, TALL):
-                            tall(sent, delta, w, row, panel * panels.shape[1])
+                    across = np.int64(panels.shape[1])
+                    for chunk in range(0, used, CHUNK):
+                        for panel in range((np.int64(inputs) + across - 1) // across):
+                            w = panels[begin + panel * size : begin + (panel + 1) * size]
+                            for row in range(chunk, min(chunk + CHUNK, used), TALL):
+                                tall(sent, delta, w, row, panel * across)
             if input_too:
                 inputs = U(d_x.shape[1])
                 for b in range(b_0, b_1):
