@@ -12,9 +12,11 @@ we multiply: spikes may differ if not one does once all thresholds are 1e-12 hig
 float32 by habit: for those spikes the number that differ is counted, and the first of each neuron must lie within 1e-4
 of its threshold (what follows the first differs because it did).
 
-Then the golden spikes of tests/golden/doors, and the traces that came with the NIR paper's LIF network, simulator by
-simulator: who agrees with whom (docs/results/nir_traces.json; --traces: nothing but these). --quick: 1e4 neuron-steps,
-golden spikes instead of the peers'. Exits 1 where a target falls short. Peers that are not there are named.
+Then the golden spikes of tests/golden/doors, and what came with the NIR paper, simulator by simulator: who agrees with
+whom. The traces of its LIF network (docs/results/nir_traces.json); the activities of its Braille networks, those of its
+CNN, and the Braille network in today's Norse beside ours (docs/results/nir_networks.json); --traces: nothing but these.
+Targets there: Norse's trace of the LIF to 1e-6; not one spike of Norse's Braille network differs. --quick: 1e4
+neuron-steps, golden spikes instead of the peers'. Exits 1 where a target falls short. Peers that are missing are named.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
 RESULT = ROOT / "docs" / "results" / "doors.json"
 TRACES = RESULT.with_name("nir_traces.json")
+NETWORKS = RESULT.with_name("nir_networks.json")
 WITHIN = 1e-4
 ROUNDING = 1e-12  # of thresholds, relative
 PEERS = "NEURO_TORCH_PEERS"
@@ -233,8 +236,11 @@ def _compared(a: tuple[NDArray[Any], NDArray[Any]], b: tuple[NDArray[Any], NDArr
 
 
 def measure(quick: bool) -> dict[str, Any]:
+    from axon_nir_paper import networks
+
     steps, batch, n = (60, 5, 32) if quick else (200, 16, 32)
     found: dict[str, Any] = {"rows": {}, "golden": golden_rows(), "traces": traces(), "left_out": []}
+    found["networks"] = networks(25 if quick else 400)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -260,6 +266,9 @@ def short(found: dict[str, Any], quick: bool) -> list[str]:
             bad.append(f"{name}: rate {row['rate']}, nothing is compared")
         if not quick and not name.startswith("golden") and row["neuron_steps"] < 100_000:
             bad.append(f"{name}: {row['neuron_steps']} neuron-steps, 1e5 wanted")
+    braille = found["networks"]["norse_today"]["nirtorch"]
+    if any(braille["differ"]):
+        bad.append(f"the Braille network in Norse: {braille['differ']} spikes differ of {braille['of']}")
     agreed = found["traces"]["axonport, euler, hard"]["norse"]
     if agreed["spikes_differ"] or agreed["lag"] or agreed["mean_abs_v"] > 1e-6:
         bad.append(f"Norse's trace of the NIR paper: {agreed}")
@@ -272,11 +281,15 @@ def main() -> int:
     parser.add_argument("--traces", action="store_true")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    from axon_nir_paper import networks
+
     from neuro.files import write_json
 
     if arguments.traces:
-        found = {"rows": {}, "golden": {}, "traces": traces()}
+        found = {"rows": {}, "golden": {}, "traces": traces(), "networks": networks(400)}
         write_json(arguments.json or TRACES, found["traces"])
+        if arguments.json is None:
+            write_json(NETWORKS, found["networks"])
         print("\n".join(short(found, quick=True)) or "proven")
         return int(bool(short(found, quick=True)))
     found = measure(arguments.quick)
@@ -289,12 +302,14 @@ def main() -> int:
           f"{sum(r['float64_differ'] for r in found['golden'].values())} differ")  # fmt: skip
     for name, others in found["traces"].items():
         print(f"{name:28s} " + ", ".join(f"{o} {r['spikes_differ']}/{r['mean_abs_v']:.1e}" for o, r in others.items()))
+    print("NIR paper:", {k: v for k, v in found["networks"].items() if k != "braille"})
     for line in found["left_out"]:
         print("left out:", line)
     bad = short(found, arguments.quick)
     print("\n".join(bad) or "proven")
     if arguments.json is None:
         write_json(TRACES, found["traces"])
+        write_json(NETWORKS, found.pop("networks"))
     write_json(arguments.json or RESULT, {"quick": arguments.quick, **found, "short": bad})
     return int(bool(bad))
 
