@@ -91,9 +91,9 @@ def cnn(recordings: int) -> dict[str, Any]:
     """Our accuracy of the sinabs CNN, and its first layer beside Speck's: spikes per recording, and how alike maps are.
 
     Speck's recordings are not here (the first of each digit in N-MNIST's test split), so maps are compared as means
-    over ours of that digit; alike: correlation over channel, row, column, mean over digits. shuffled: the same with Speck's
-    channels in another order, what no likeness gives. floor: the layer once more as sinabs and Speck have it, membranes
-    never below -v_threshold (min_v_mem) and several spikes in a step, of which NIR's IF says nothing.
+    over ours of that digit; alike: correlation over channel, row, column, mean over digits. shuffled: the same with
+    Speck's channels in another order, what no likeness gives. floor: the layer once more as sinabs and Speck have it,
+    membranes never below -v_threshold (min_v_mem) and several spikes in a step, of which NIR's IF says nothing.
     """
     import torch
 

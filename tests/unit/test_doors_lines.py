@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import neuro
-from neuro import ir, reference
+from neuro import reference
 from neuro.errors import UnsupportedLayer
 from neuro.nn.bridge import to_module
 
@@ -192,19 +193,74 @@ class ElementWiseRecurrentContainer(nn.Module):
 ElementWiseRecurrentContainer.__module__ = "spikingjelly.activation_based.layer.container"
 
 
-def test_a_container_that_feeds_back_is_a_loop() -> None:
-    inner = nn.Sequential(rounded(nn.Linear(6, 6, bias=False)).double(), fake("spikingjelly", "LIFNode", 6, tau=2.0))
-    network = neuro.from_spikingjelly(ElementWiseRecurrentContainer(inner), torch.zeros(1, 6), axes="B")
-    x = spikes(6, rate=0.3).numpy()
-    weight = inner[0].weight.detach().numpy()
-    y, v, wanted = np.zeros((BATCH, 6)), np.zeros((BATCH, 6)), []
-    for step in x:
-        v = v + ((step + y) @ weight.T - v) / 2.0
-        y = (v >= 1.0).astype(float)
-        v = np.where(y > 0, 0.0, v)
-        wanted.append(y)
-    assert 0 < np.mean(wanted) < 1
+class RecurrentSequential(nn.Module):
+    """As Norse's: what the last module sends is added to the next step's input."""
+
+    def __init__(self, *modules: nn.Module) -> None:
+        super().__init__()
+        self.module = nn.ModuleList(modules)
+
+    def forward(self, x: Tensor, state: Any = None) -> Any:
+        if state is not None:
+            x = torch.stack((x, state[0])).sum(0)
+        for part in self.module:
+            x = part(x)
+            x = x[0] if isinstance(x, tuple) else x
+        return x, (x, None)
+
+
+RecurrentSequential.__module__ = "norse.torch.module.sequential"
+
+
+class Steps(nn.Module):
+    """The user's own loop, which hands the state on."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        state, found = None, []
+        for step in x:
+            y, state = self.inner(step, state)
+            found.append(y)
+        return torch.stack(found)
+
+
+def _looped(framework: str, weight: Tensor) -> nn.Module:
+    linear = nn.Linear(*weight.T.shape, bias=False)
+    linear.weight = nn.Parameter(weight)
+    if framework == "norse":
+        return RecurrentSequential(linear, fake("norse", "LIFCell", len(weight), v_th=0.5))
+    return ElementWiseRecurrentContainer(nn.Sequential(linear, fake("spikingjelly", "LIFNode", len(weight), tau=2.0)))
+
+
+@pytest.mark.parametrize(("framework", "own"), [("norse", False), ("norse", True), ("spikingjelly", False)])
+def test_wrappers_that_feed_back_are_loops(framework: str, own: bool) -> None:
+    with np.load(Path(__file__).parents[1] / "golden" / "doors" / "loops.npz") as file:
+        golden = dict(file)
+    x, weight = golden["input"], torch.from_numpy(golden["weight"])
+    wanted = np.unpackbits(golden[framework], count=x.size).reshape(x.shape)
+    assert 0.05 < wanted.mean() < 0.95
+    module = _looped(framework, weight)
+    door = getattr(neuro, f"from_{framework}")
+    sample = torch.zeros(*x[:6].shape if own else (1, len(weight)), dtype=torch.float64)
+    network = door(Steps(module) if own else module, sample, **({} if own else {"axes": "B"}))
+    assert len(network.feedback) == 1
     (name,) = network.sources(network.output)
     assert np.array_equal(reference.run(network, x).spikes[name], wanted)
-    assert network.feedback
-    assert any(isinstance(network.nodes[source], ir.LIF) for source, _ in network.feedback)
+    assert np.array_equal(to_module(network, torch.float64)(torch.from_numpy(x).double()).detach(), wanted)
+
+
+class Halves(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = (fake("spikingjelly", "IFNode", 3) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack((self.a(x), self.b(x))).mean(0)
+
+
+def test_a_stack_that_is_not_summed_stays_refused() -> None:
+    with pytest.raises(UnsupportedLayer, match="stack of things that are not the steps of one layer"):
+        neuro.from_spikingjelly(Halves(), torch.zeros(1, 3), axes="B")
