@@ -94,8 +94,9 @@ def source(name: str) -> Source:
     if name.startswith("tonic:"):
         from neuro.datasets.tonic_any import tonic_source
 
-        return tonic_source(name.removeprefix("tonic:"))
-    found = load_plugin(GROUP, name, BadConfig)
+        found: object = tonic_source(name.removeprefix("tonic:"))
+    else:
+        found = load_plugin(GROUP, name, BadConfig)
     if not isinstance(found, Source):
         raise BadConfig(f"entry point '{name}' of {GROUP} gives {type(found).__name__}, expected a Source")
     return found
