@@ -6,18 +6,25 @@ cannot be used; 4 the chip cannot hold the network; 5 an optional package is mis
 
 from __future__ import annotations
 
-import _thread
 import os
-import signal
 import sys
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from neuro import cli_continual, cli_convert, cli_events, cli_report, cli_run, cli_search
+from neuro import (
+    cli_chips,
+    cli_continual,
+    cli_convert,
+    cli_events,
+    cli_report,
+    cli_run,
+    cli_search,
+    cli_sweep,
+    interrupts,
+)
 from neuro.cli_options import (
     EXIT_CHIP,
     EXIT_DISPROVED,
@@ -274,156 +281,8 @@ def export(
             console.print(f"[yellow]approximated[/]: {line}")
 
 
-@app.command()
-def sweep(
-    subject: Annotated[Path, typer.Argument(metavar="RUN|NET.nir", help="A run folder or a NIR file.")],
-    out: Out,
-    values: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="NAME=V,V,...",
-            help="A parameter and its values, may be repeated: network.weight_bits=2,4,8, limits.cores=64,128, "
-            "energy.synop=10e-12,20e-12, compile.placement=contiguous,traffic, steps=50,100, chip=loihi1,loihi2.",
-            show_default=False,
-        ),
-    ] = None,
-    chip: Chip = "loihi2",
-    data: Data = None,
-    dataset: Dataset = None,
-    steps: Steps = None,
-    dt: Dt = None,
-    reset: Reset = None,
-    samples: Annotated[
-        int | None, typer.Option("--samples", min=1, help="Recordings to use, spread over the classes.")
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            "--scheduler",
-            help="Address of a Dask cluster, or sync for this process alone.",
-            show_default="processes of this machine",
-        ),
-    ] = None,
-    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes on this machine.")] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """Accuracy, energy and latency over chip and network parameters; resumes, and marks the Pareto set."""
-    from neuro.report import designs
-    from neuro.sweep import read_grid
-    from neuro.sweep import sweep as run_sweep
-    from neuro.workflow import open_data, open_subject
-
-    console = _console(quiet or as_json)
-    opened = open_subject(subject, dt=dt, reset=reset)
-    events = open_data(opened, data, dataset)
-    if samples is not None:
-        from neuro.deployment import spread_over_classes
-
-        events = events.subset(spread_over_classes(events.labels, samples))
-    with _status(console) as progress:
-        found = run_sweep(
-            opened.network,
-            events,
-            read_grid(values or []),
-            out=out,
-            chip=chip,
-            steps=steps or opened.steps,
-            scheduler=scheduler,
-            workers=workers,
-            progress=progress,
-        )
-    if as_json:
-        _emit(found.to_json())
-    else:
-        console.print(designs(found.to_json()))
-        for line in found.errors:
-            console.print(f"[red]not measured[/]: {line}", markup=True)
-        console.print(f"\nAll rows are in {out / 'sweep.json'}, the picture is {out / 'pareto.png'}.")
-    if found.errors:
-        raise typer.Exit(EXIT_CHIP)
-
-
-@app.command()
-def chips(
-    name: Annotated[str | None, typer.Argument(help="One chip, with every constant.", show_default=False)] = None,
-    as_json: Json = False,
-    quiet: Quiet = False,
-) -> None:
-    """The chips, or every constant of one: value, range, unit, grade, source."""
-    from dataclasses import asdict
-
-    from neuro import report
-    from neuro.hardware.chip import bibliography
-    from neuro.hardware.target import load_target, targets
-
-    console = _console(quiet or as_json)
-    if name is None:
-        rows = {n: load_target(n).chip.title for n in targets()}
-        if as_json:
-            _emit(rows)
-        for key, title in rows.items():
-            console.print(f"{key}: {title}")
-        return
-    target = load_target(name)
-    chip = target.chip
-    groups = {g: {k: asdict(q) for k, q in getattr(chip, g).items()} for g in ("limits", "energy", "time", "power")}
-    others = {
-        constants: {g: {k: asdict(q) for k, q in table.items()} for g, table in tables.items()}
-        for constants, tables in chip.constants.items()
-    }
-    if as_json:
-        used = {q.source for constants in chip.constant_sets for q in chip.quantities(constants).values()}
-        _emit(
-            {
-                "name": chip.name,
-                "title": chip.title,
-                "regime": chip.regime,
-                "default_constants": chip.default_constants,
-                **groups,
-                "constants": others,
-                "refused": {n: {"quantity": name, **asdict(q)} for n, (name, q) in chip.refused.items()},
-                "nodes": {kind.__name__: how for kind, how in target.supports.items()},
-                "not_modelled": list(chip.not_modelled),
-                "sources": {key: title for key, title in bibliography().items() if key in used},
-            }
-        )
-        return
-    shown = groups | {f"{g}, constants {n}": table for n, tables in others.items() for g, table in tables.items()}
-    console.print(report.chip(chip.name, chip.title, shown, list(chip.not_modelled)))
-    console.print(f"Runs {chip.regime}; constants {', '.join(chip.constant_sets)}, the first unless another is named.")
-    for refused, (quantity, q) in chip.refused.items():
-        console.print(f"Refused: '{refused}' as {quantity}: {q.note}.", markup=False)
-
-
-@app.command()
-def doctor(as_json: Json = False, quiet: Quiet = False) -> None:
-    """What is installed, what is missing and what to type, and whether the pieces work together."""
-    from rich.markup import escape
-
-    from neuro.doctor import examine
-
-    console = _console(quiet or as_json)
-    checks = examine()
-    if as_json:
-        _emit({"checks": [c.to_json() for c in checks], "ok": all(c.ok or c.optional for c in checks)})
-    for check in checks:
-        mark = "[green]ok[/]     " if check.ok else "[yellow]missing[/]" if check.optional else "[red]broken[/] "
-        line = f"{check.name}: {check.found}" + ("" if check.ok else f"\n         {check.remedy}")
-        console.print(f"{mark} {escape(line)}", soft_wrap=True)
-    if not all(c.ok or c.optional for c in checks):
-        raise typer.Exit(EXIT_INPUT)
-
-
-for _commands in (
-    cli_report,
-    cli_continual,
-    cli_events,
-    cli_convert,
-    cli_search,
-    cli_run,
-):  # each a part of the commands in a file of its own
+# each a part of the commands, in a file of its own
+for _commands in (cli_sweep, cli_chips, cli_report, cli_continual, cli_events, cli_convert, cli_search, cli_run):
     _commands.add(app)
 
 
@@ -443,26 +302,9 @@ def _interrupted() -> NoReturn:
     sys.exit(EXIT_INTERRUPTED)
 
 
-def _interrupt_again(lost: Any) -> None:
-    """Ctrl-C that met a weak reference's callback or a ``__del__`` is printed and forgotten by Python: sent anew."""
-    if lost.exc_type is not KeyboardInterrupt:
-        sys.__unraisablehook__(lost)
-        return
-    timer = threading.Timer(0.01, _interrupt_main)
-    timer.daemon = True
-    timer.start()
-
-
-def _interrupt_main() -> None:
-    if hasattr(signal, "pthread_kill"):  # wakes a sleep or a read as well
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-    else:
-        _thread.interrupt_main()
-
-
 def main() -> None:
     """Entry point: errors raised on purpose become one message and an exit code, never a traceback."""
-    sys.unraisablehook = _interrupt_again
+    interrupts.keep()
     # Idle torch threads wait instead of spinning: on a busy machine spinning costs many times the work.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
