@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from neuro.datasets.aer import Columns, aedat2_dvs128, aedat3_polarity, check_pixels, nmnist_bin, sorted_columns
 from neuro.datasets.archive import read_bytes
 from neuro.datasets.collect import Collector, pixel_channels, seconds
+from neuro.datasets.formats.hdf5_rows import rows
 from neuro.datasets.npz import DAMAGE, array_of
 from neuro.errors import BadEventFile
 from neuro.extend import require
@@ -33,18 +34,6 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 TIDIGITS = ("o", "1", "2", "3", "4", "5", "6", "7", "8", "9", "z")
 COCHLEA = 64
 HEIDELBERG = 700
-
-
-def _hdf5(path: Path, use: Callable[[Any], None]) -> None:
-    """Open an HDF5 file and hand it to ``use``; whatever h5py finds wrong becomes BadEventFile."""
-    h5py = require("h5py", "tonic")
-    try:
-        with h5py.File(path, "r") as file:
-            use(file)
-    except BadEventFile:
-        raise
-    except (OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, IndexError) as cause:
-        raise BadEventFile(f"{path}: cannot be read as this data set's HDF5 ({cause}). Fetch it again.") from cause
 
 
 def _spikes(
@@ -69,24 +58,26 @@ def _heidelberg(prefix: str, root: Path, part: str, keep: Keep, collector: Colle
     if not path.is_file() or path.name != f"{prefix}_{part}.h5":
         return []
 
-    def use(file: Any) -> None:
-        labels = np.asarray(file["labels"])
-        extra = file.get("extra", {})
-        speakers = np.asarray(extra["speaker"]) if "speaker" in extra else np.arange(len(labels))
-        times, units = file["spikes/times"], file["spikes/units"]
-        if not len(labels) == len(speakers) == len(times) == len(units):
-            raise BadEventFile(
-                f"{path}: {len(labels)} labels, {len(speakers)} speakers, {len(times)} times, {len(units)} units"
-            )
-        if "keys" in extra:
-            collector.classes = [k.decode() if isinstance(k, bytes) else str(k) for k in np.asarray(extra["keys"])]
-        for k in range(len(labels)):
-            if keep(int(speakers[k])):
-                t, x = _spikes(np.asarray(times[k]), np.asarray(units[k]), HEIDELBERG, f"{path} recording {k}")
-                collector.add(t, x, int(labels[k]), int(speakers[k]))
-
-    _hdf5(path, use)
+    found = rows(path, "heidelberg")
+    note, (labels, speakers) = _head(found, path)
+    if not len(labels) == len(speakers) == note["times"] == note["units"]:
+        found.close()  # type: ignore[attr-defined]
+        raise BadEventFile(
+            f"{path}: {len(labels)} labels, {len(speakers)} speakers, {note['times']} times, {note['units']} units"
+        )
+    if note["names"]:
+        collector.classes = note["names"]
+    for k, (_, (times, units)) in enumerate(found):
+        if keep(int(speakers[k])):
+            t, x = _spikes(times, units, HEIDELBERG, f"{path} recording {k}")
+            collector.add(t, x, int(labels[k]), int(speakers[k]))
     return [str(path)]
+
+
+def _head(found: Iterator[Any], path: Path) -> Any:
+    for row in found:
+        return row
+    raise BadEventFile(f"{path}: cannot be read as this data set's HDF5 (nothing was read). Fetch it again.")
 
 
 def shd(root: Path, part: str, keep: Keep, collector: Collector) -> list[str]:
@@ -117,22 +108,14 @@ def ntidigits(root: Path, part: str, keep: Keep, collector: Collector) -> list[s
     if not path.is_file():
         return []
 
-    def use(file: Any) -> None:
-        for raw in np.asarray(file[f"{part}_labels"]):
-            name = raw.decode("ascii", "replace") if isinstance(raw, bytes) else str(raw)
-            speaker, _, spoken = name.rpartition("-")
-            if len(spoken) != 1:
-                continue
-            if spoken not in TIDIGITS:
-                raise BadEventFile(f"{path}: '{name}' does not end in one of {', '.join(TIDIGITS)}")
-            group = zlib.crc32(speaker.encode())
-            if keep(group):
-                times = np.asarray(file[f"{part}_timestamps"][name])
-                units = np.asarray(file[f"{part}_addresses"][name])
-                t, x = _spikes(times, units, COCHLEA, f"{path} {name}")
-                collector.add(t, x, TIDIGITS.index(spoken), group)
-
-    _hdf5(path, use)
+    for name, (times, units) in rows(path, f"ntidigits {part}"):
+        speaker, _, spoken = name.rpartition("-")
+        if spoken not in TIDIGITS:
+            raise BadEventFile(f"{path}: '{name}' does not end in one of {', '.join(TIDIGITS)}")
+        group = zlib.crc32(speaker.encode())
+        if keep(group):
+            t, x = _spikes(times, units, COCHLEA, f"{path} {name}")
+            collector.add(t, x, TIDIGITS.index(spoken), group)
     return [str(path)]
 
 

@@ -2,7 +2,8 @@
 
 A question: path, bytes that the file may take, seconds of processor time for each frame of the answer, and what is
 wanted: "node" or "layer", the tree below that group (one frame, see `neuro.nir_worker`), or "events" and "events head",
-a recording (see `neuro.datasets.formats.hdf5_events`). An answer in which a frame begins with "error " ends there.
+a recording (`neuro.datasets.formats.hdf5_events`), "heidelberg" and "ntidigits PART", recordings of a published set
+(`neuro.datasets.formats.hdf5_rows`). An answer in which a frame begins with "error " ends there.
 """
 
 from __future__ import annotations
@@ -49,6 +50,10 @@ def _frames(path: str, max_bytes: int, wanted: str) -> Iterator[bytes]:
         from neuro.datasets.formats.hdf5_events import answer as events
 
         yield from events(Path(path), head=wanted == "events head")
+    elif wanted.partition(" ")[0] in ("heidelberg", "ntidigits"):
+        from neuro.datasets.formats.hdf5_rows import answer as rows
+
+        yield from rows(Path(path), wanted)
     else:
         from neuro.nir_worker import answer
 

@@ -34,21 +34,26 @@ def hdf5(path: Path) -> Recording:
     Raises:
         BadEventFile: no such group, or several; datasets of other shapes or kinds, or kept in other files.
     """
-    (head,) = _asked(path, "events head")
+    (head,) = asked(path, "events head")
     said = json.loads(head)
     sensor = None if said["sensor"] is None else (int(said["sensor"][0]), int(said["sensor"][1]))
 
     def pieces() -> Iterator[Piece]:
-        for content in _asked(path, "events"):
-            if len(content) % EVENT.itemsize or len(content) > PIECE * EVENT.itemsize:
-                raise BadEventFile(f"{path} (hdf5) is damaged: {len(content)} bytes are no piece of it. {AGAIN}")
-            yield np.frombuffer(content, EVENT).copy()
+        for content in asked(path, "events"):
+            size = len(content) - 1  # a mark, so that no piece looks like an error
+            if size % EVENT.itemsize or size > PIECE * EVENT.itemsize:
+                raise BadEventFile(f"{path} (hdf5) is damaged: {size} bytes are no piece of it. {AGAIN}")
+            yield np.frombuffer(content, EVENT, offset=1).copy()
 
     return Recording(path, "hdf5", sensor, "s" if said["seconds"] else "us", "1: positive", pieces)
 
 
-def _asked(path: Path, wanted: str) -> Iterator[bytes]:
-    """Frames from the other process, which ends when this generator does."""
+def asked(path: Path, wanted: str) -> Iterator[bytes]:
+    """Frames from the other process, which ends when this generator does. wanted: see `neuro.hdf5_child`.
+
+    Raises:
+        BadEventFile: what that process says is wrong with the file, or how it ended.
+    """
     question = (str(path.absolute()), str(4 * MAX_CHUNK), str(int(PATIENCE_S)), wanted)
     found, refusal = False, ""
     try:
@@ -84,7 +89,7 @@ def answer(path: Path, head: bool) -> Iterator[bytes]:
                 return
             for begin in range(0, len(sets["t"]), PIECE):
                 part = {key: d[begin : begin + PIECE] for key, d in sets.items()}
-                yield columns(micro(part["t"], seconds, path), part["x"], part["y"], part["p"]).tobytes()
+                yield b"+" + columns(micro(part["t"], seconds, path), part["x"], part["y"], part["p"]).tobytes()
     except BadEventFile as refusal:
         yield b"error " + json.dumps(str(refusal)).encode()
     except DAMAGE as cause:

@@ -16,6 +16,7 @@ from neuro.datasets.aer import aedat2_dvs128, aedat3_polarity
 from neuro.datasets.collect import ticks
 from neuro.errors import BadConfig, BadEventFile, MissingExtra
 from neuro.extend import plugins
+from neuro.hdf5_process import kept
 
 h5py = pytest.importorskip("h5py", reason="needs h5py")
 GOLDEN = Path(__file__).parents[1] / "golden" / "datasets" / "cifar10_dvs.aedat4"
@@ -383,10 +384,18 @@ def test_spoiled_files(tmp_path: Path) -> None:
     assert refused > 50
     heidelberg_file(tmp_path / "shd_test.h5", 6, 0, 20)
     data = (tmp_path / "shd_test.h5").read_bytes()
-    for size in range(0, len(data), 997):  # HDF5 is read by a foreign library: cut files only
-        (tmp_path / "shd_test.h5").write_bytes(data[:size])
-        with pytest.raises(BadEventFile):
-            sets.SHD.load("test", tmp_path)
+    with kept():
+        for size in range(0, len(data), 997):  # HDF5 is read by a foreign library: cut files only
+            (tmp_path / "shd_test.h5").write_bytes(data[:size])
+            with pytest.raises(BadEventFile):
+                sets.SHD.load("test", tmp_path)
+
+
+def test_a_process_that_dies_on_a_set_is_one_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heidelberg_file(tmp_path / "shd_test.h5", 6, 0, 20)
+    monkeypatch.setattr("neuro.datasets.formats.hdf5_events.WORKER", "import os; os.abort()")
+    with pytest.raises(BadEventFile, match="ended with signal 6"):
+        sets.SHD.load("test", tmp_path)
 
 
 def test_rows_are_registered_under_their_names() -> None:
