@@ -79,7 +79,7 @@ class _Convolve(torch.autograd.Function):
             d_delta = torch.from_numpy(delta).to(g.dtype) if ctx.needs_input_grad[4] else None
             if ctx.needs_input_grad[2]:
                 d_bias = torch.from_numpy(a * s[0] + b * ctx.sums[0] + c * count).to(g.dtype)
-            a, b, c = (np.tile(k.astype(g.numpy().dtype), lay.places) for k in (a, b, c))
+            a, b, c = lay.spread(a, b, c, dtype=g.numpy().dtype)
         norm = (a, b, c, current.numpy()) if job.norm is not None and job.neurons is not None else None
         x = ctx.bits.dense() if ctx.bits is not None else dense[0] if dense else None
         given = Given(job, lay, d_y, norm, ctx.events, ctx.factor, x, weight, ctx.x_shape)
@@ -124,9 +124,9 @@ def _coefficients(neurons: Neuron, dtype: np.dtype[Any]) -> tuple[Any, ...]:
     return (*values.values(), neurons.reset == "subtract")
 
 
-def _spread(ctx: Any, dtype: np.dtype[Any]) -> tuple[A, A]:
+def _spread(ctx: Any, dtype: np.dtype[Any]) -> tuple[A, ...]:
     """The norm's factor and shift for every neuron."""
-    return tuple(np.tile(v.astype(dtype), ctx.lay.places) for v in (ctx.normed.factor, ctx.normed.shift))  # type: ignore[return-value]
+    return ctx.lay.spread(ctx.normed.factor, ctx.normed.shift, dtype=dtype)  # type: ignore[no-any-return]
 
 
 def _fire(ctx: Any, current: Tensor, shape: tuple[int, ...]) -> Spikes:
@@ -134,10 +134,10 @@ def _fire(ctx: Any, current: Tensor, shape: tuple[int, ...]) -> Spikes:
     n = current.shape[1]
     x = current.view(steps, batch, n).numpy()
     words = np.empty((steps, batch, -(-n // 64)), np.uint64)
-    order = np.ascontiguousarray(np.arange(n, dtype=np.uint32).reshape(out, -1).T).reshape(-1)
     i, m = (part.copy() for part in ctx.state)
     neurons, carry = ctx.job.neurons, ctx.job.carry
-    arrays = (BLOCK, x, *_spread(ctx, x.dtype), order, words, i, m, *_coefficients(neurons, x.dtype))
+    ctx.spread, ctx.coefficients = _spread(ctx, x.dtype), _coefficients(neurons, x.dtype)
+    arrays = (BLOCK, x, *ctx.spread, ctx.lay.bits, words, i, m, *ctx.coefficients)
     share(conv_scan.forward, batch, current.numel(), *arrays)
     if carry is not None:
         size = (batch, *shape[3:], out)
@@ -163,8 +163,8 @@ def _unfire(ctx: Any, current: Tensor, g: Tensor) -> tuple[Tensor, A]:
         return [*held[:7], held[7:]]
 
     share(
-        conv_scan.backward, batch, g.numel(), current.view(g.shape).numpy(), *_spread(ctx, dtype), g.numpy(),
-        d_y.view(g.shape).numpy(), *ctx.state, sums, kind, dtype.type(steepness), *_coefficients(neurons, dtype),
+        conv_scan.backward, batch, g.numel(), current.view(g.shape).numpy(), *ctx.spread, g.numpy(),
+        d_y.view(g.shape).numpy(), *ctx.state, sums, kind, dtype.type(steepness), *ctx.coefficients,
         *(dtype.type(v) for v in slope), room=room,
     )  # fmt: skip
     return d_y, sums.sum(0)

@@ -31,6 +31,8 @@ class Geometry:
     tap: NDArray[np.uint32]
     count: NDArray[np.uint32]
     kind: NDArray[np.uint8]  # of each pixel: those of a kind have as many runs, which are as long
+    group: NDArray[np.uint32]  # of each pixel: those of a group reach the same taps, at places as far from the first
+    model: NDArray[np.uint32]  # of each group: its first pixel
     reach: NDArray[np.uint32]  # [runs, 4]: the same from the places' side, place, tap (C order), pixel, count
 
     @property
@@ -75,8 +77,13 @@ def geometry(shape: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: P
     known: dict[tuple[int, ...], int] = {}
     lengths = [tuple(r[2] for r in runs[a:b]) for a, b in itertools.pairwise(start)]
     kind = np.array([min(known.setdefault(c, len(known)), KINDS - 1) for c in lengths], np.uint8)
+    groups: dict[tuple[Any, ...], int] = {}
+    alike = [tuple((r[0] - runs[a][0], *r[1:]) for r in runs[a:b]) for a, b in itertools.pairwise(start)]
+    group = np.array([groups.setdefault(c, len(groups)) for c in alike], np.uint32)
+    model = np.unique(group, return_index=True)[1].astype(np.uint32)
     reach = np.array(_reach(shape, (height, width), kernel, stride, padding, dilation), np.uint32).reshape(-1, 4)
-    return Geometry((height, width), order, np.array(start, np.uint32), place_, tap_, count, kind, reach)
+    begins = np.array(start, np.uint32)
+    return Geometry((height, width), order, begins, place_, tap_, count, kind, group, model, reach)
 
 
 def _reach(shape: Pair, size: Pair, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> list[list[int]]:

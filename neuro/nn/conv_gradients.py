@@ -23,7 +23,7 @@ A = NDArray[Any]
 aten: Any = torch.ops.aten
 PARTS = 8
 MOST_PARTIAL = 1 << 24  # numbers in all parts' weight gradients
-CHUNK = 16  # rows whose gradients by tap are in cache at once
+CHUNK = 20  # rows whose gradients by tap are in cache at once
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,8 @@ def through(g: Given, need_x: bool, need_weight: bool) -> tuple[Tensor | None, T
     def room() -> list[Any]:
         """A thread's own, from the thread that waits: what others allocate goes back to the system every time."""
         chunk = min(CHUNK, rows) if need_x and lay.groups == 1 else 0
-        return [torch.empty((chunk, lay.places * taps * lay.inputs), dtype=g.d_y.dtype), lay.room()]
+        lists = lay.lists(-(-rows // parts)) if need_weight and g.events is not None else []
+        return [torch.empty((chunk, lay.places * taps * lay.inputs), dtype=g.d_y.dtype), lists]
 
     def run(first: int, last: int, columns: Tensor, lists: Any) -> None:
         if threads > 1:
@@ -87,7 +88,7 @@ def _currents_and_weights(
     lay, none = g.lay, g.d_y.new_empty((0, 0)).numpy()
     d_y, norm = g.d_y.numpy(), g.norm or (none[0:0].reshape(-1),) * 3 + (none,)
     if need_weight and g.events is not None:
-        arrays = (g.events.words, d_y, norm[3], *norm[:3], g.norm is not None, *lay.arguments, partial.numpy())
+        arrays = (g.events.words, d_y, norm[3], *norm[:3], g.norm is not None, *lay.gathered, partial.numpy())
         conv_kernels.weights(a, b, *lists, *arrays)
         return
     if g.norm is not None:

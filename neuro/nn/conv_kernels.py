@@ -2,8 +2,10 @@
 
 Channels lie innermost: currents are rows [place, out channel] of one step of one sample, weights are
 [in channel, tap, out channel of its group], taps in the order of `neuro.nn.conv.Geometry`, in which the weights of a
-pixel for places side by side lie side by side too. So a spike adds a few long runs of weights to the row, and the
-gradient of the weights walks the same runs.
+pixel for places side by side lie side by side too. So a spike adds a few long runs of weights to the row. The
+gradient of the weights takes the same runs of some rows at a time, those that end in the same weights together: they
+add up in registers, where one spike after the other would wait for what the last one wrote (a third of the time,
+measured).
 
 How many runs a spike has and how long they are depends on where in the stride and how near to an edge its pixel is.
 Taken as they come, each spike has the processor guess that wrong, which takes longer than to add its runs (measured).
@@ -20,7 +22,7 @@ from numpy.typing import NDArray
 
 from neuro.jit import disjoint, lowest, ones, piece
 from neuro.nn import conv_vectors
-from neuro.nn.conv_vectors import add_run
+from neuro.nn.conv_vectors import add_run, sum_runs
 
 A = NDArray[Any]
 U = np.uint64
@@ -93,29 +95,69 @@ def unscale(first: int, last: int, d_y: A, current: A, a: A, b: A, c: A) -> None
             to[j] = a[j] * to[j] + b[j] * x[j] + c[j]
 
 
+@piece
+def _by_bucket(words: A, first: Any, last: Any, width: Any, bucket: A, origin: A, spikes: A, rows: A, many: A) -> None:
+    """Spikes of rows first..last - 1, sorted: bucket k's end before many[k], those of the one before at many[k - 1].
+
+    rows of each: (row - first) * width + origin[neuron]. spikes [2 n]: room; many [buckets + 1].
+    """
+    total = U(0)
+    for k in range(many.size):
+        many[k] = U(0)
+    for r in range(U(first), U(last)):
+        for w in range(U(words.shape[1])):
+            word, base = words[r, w], U(64) * U(w)
+            while word:
+                neuron = base + lowest(word)
+                word &= word - U(1)
+                which = bucket[neuron]
+                spikes[total] = which
+                spikes[total + U(1)] = np.uint32((r - U(first)) * U(width) + U(origin[neuron]))
+                total += U(2)
+                many[which] += U(1)
+    begin = U(0)
+    for k in range(many.size):
+        begin += many[k]
+        many[k] = begin - many[k]
+    for e in range(U(0), total, U(2)):
+        which = spikes[e]
+        rows[many[which]] = spikes[e + U(1)]
+        many[which] += U(1)
+
+
 @disjoint
 def weights(
-    first: int, last: int, spikes: A, many: A, words: A, d_y: A, current: A, a: A, b: A, c: A, normed: bool, kind: A,
-    start: A, place: A, tap: A, count: A, taps: int, out: int, each: int, inputs: int, d_weight: A,
+    first: int, last: int, spikes: A, rows: A, many: A, words: A, d_y: A, current: A, a: A, b: A, c: A, normed: bool,
+    bucket: A, origin: A, model: A, start: A, place: A, tap: A, count: A, taps: int, out: int, each: int, chunk: int,
+    d_weight: A,
 ) -> None:
     """d_weight [in channel * tap * each] += gradients of the currents where spikes added them, rows first..last - 1.
-    Where normed, d_y becomes the gradient of the currents first, as in `unscale`."""
-    pixels, n, m, size, members = U(start.size - 1), U(out), U(each), U(taps * each), U(inputs)
-    for r in range(first, last):
-        row = d_y[r]
+    Where normed, d_y becomes the gradient of the currents first, as in `unscale`.
+
+    Spikes of one input channel whose pixels reach the same taps lie in one bucket, bucket [n] of each neuron; what
+    they add to those taps adds up in registers. origin [n]: of the first place that a neuron reaches; model [groups]:
+    a pixel of each group. Rows are taken ``chunk`` at a time, which stay in cache.
+    """
+    n, m, size, groups, width = U(out), U(each), U(taps * each), U(model.size), U(d_y.shape[1])
+    flat = d_y.reshape(d_y.size)
+    for r in range(first, last, chunk):
+        end = min(r + chunk, last)
         if normed:
-            x = current[r]
-            for j in range(row.size):
-                row[j] = a[j] * row[j] + b[j] * x[j] + c[j]
-        _sorted(words[r], kind, spikes, many)
-        for which in range(many.size - 1):
-            for e in range(many[which]):
-                neuron = U(spikes[which, e])
-                channel = neuron // pixels
-                pixel, origin = neuron - channel * pixels, channel * size
-                group = channel // members * m
-                for k in range(U(start[pixel]), U(start[pixel + U(1)])):
-                    add_run(d_weight, origin + U(tap[k]) * m, row, U(place[k]) * n + group, U(count[k]) * m)
+            for s in range(r, end):
+                row, x = d_y[s], current[s]
+                for j in range(row.size):
+                    row[j] = a[j] * row[j] + b[j] * x[j] + c[j]
+        _by_bucket(words, r, end, width, bucket, origin, spikes, rows, many)
+        base, begin = U(r) * width, U(0)
+        for k in range(U(many.size)):
+            stop = many[k]
+            if stop > begin:
+                pixel, at = U(model[k % groups]), (k // groups) * size
+                zero = U(place[start[pixel]]) if start[pixel] < start[pixel + U(1)] else U(0)
+                for j in range(U(start[pixel]), U(start[pixel + U(1)])):
+                    shift = base + (U(place[j]) - zero) * n
+                    sum_runs(d_weight, at + U(tap[j]) * m, flat, rows, begin, stop, shift, U(count[j]) * m)
+            begin = stop
 
 
 @disjoint

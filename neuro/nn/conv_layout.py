@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from neuro.nn.layers import Neuron
 from neuro.nn.spikes import Spikes
 
 A = NDArray[Any]
+CHUNK_BYTES = 1 << 18  # of gradients in float32 that wait in cache for the spikes that read them
 # Nanoseconds on one core at 2.6 GHz with AVX-512 (tests/bench/bench_conv.py): a run of weights, a multiply-add of a
 # run, a multiply-add of torch's dense convolution.
 NS_RUN, NS_SPARSE, NS_DENSE = 5.0, 1 / 14, 1 / 60
@@ -71,7 +73,7 @@ class Layout:
     def of(conv: nn.Conv2d, shape: tuple[int, ...]) -> Layout:
         pairs = [(int(v[0]), int(v[1])) for v in (conv.kernel_size, conv.stride, conv.padding, conv.dilation)]
         geo = geometry((shape[3], shape[4]), *pairs, conv.groups > 1)
-        return Layout(geo, conv.groups, conv.in_channels // conv.groups, conv.out_channels // conv.groups)
+        return _layout(geo, conv.groups, conv.in_channels // conv.groups, conv.out_channels // conv.groups)
 
     @property
     def out(self) -> int:
@@ -81,7 +83,7 @@ class Layout:
     def places(self) -> int:
         return self.geo.size[0] * self.geo.size[1]
 
-    @property
+    @cached_property
     def arguments(self) -> tuple[Any, ...]:
         return self._kind, *self.geo.tables, len(self.geo.order), self.out, self.each, self.inputs
 
@@ -90,24 +92,70 @@ class Layout:
         """Of each neuron and, the last, of nobody."""
         return np.append(np.tile(self.geo.kind, self.groups * self.inputs), np.uint8(self.geo.kinds))
 
+    def spread(self, *channels: A, dtype: Any) -> tuple[A, ...]:
+        """[out] each -> [places * out], as currents lie in memory."""
+        found = np.empty((len(channels), self.places, self.out), dtype)
+        for to, values in zip(found, channels, strict=True):
+            to[:] = values
+        return tuple(found.reshape(len(channels), -1))
+
+    @cached_property
+    def gathered(self) -> tuple[Any, ...]:
+        """As `conv_kernels.weights` takes it."""
+        channels = np.arange(self.groups * self.inputs, dtype=np.uint32)[:, None]
+        geo, alone = self.geo, len(self.geo.place) == 0
+        bucket = channels * np.uint32(len(geo.model)) + geo.group
+        first = np.zeros_like(geo.group) if alone else geo.place[np.minimum(geo.start[:-1], len(geo.place) - 1)]
+        origin = channels // np.uint32(self.inputs) * np.uint32(self.each) + first * np.uint32(self.out)
+        chunk = max(1, CHUNK_BYTES // (4 * self.places * self.out))
+        sizes = len(geo.order), self.out, self.each, chunk
+        return bucket.reshape(-1), origin.reshape(-1), geo.model, *geo.tables, *sizes
+
+    def lists(self, rows: int) -> list[A]:
+        """Room for the spikes of ``rows`` rows, or of a chunk, sorted by bucket; a thread's own."""
+        chunk = min(self.gathered[-1], rows)
+        most = chunk * len(self.geo.kind) * self.groups * self.inputs
+        buckets = len(self.geo.model) * self.groups * self.inputs
+        return [np.empty(2 * most, np.uint32), np.empty(most, np.uint32), np.empty(buckets, np.uint64)]
+
     def room(self) -> list[A]:
         """For the spikes of a row, sorted by kind; a thread's own."""
         kinds, neurons = self.geo.kinds + 1, len(self.geo.kind) * self.groups * self.inputs
         return [np.empty((kinds, max(neurons, 4)), np.uint32), np.empty(kinds, np.uint64)]
 
+    @cached_property
+    def _order(self) -> tuple[Tensor, Tensor]:
+        """Of taps, and back."""
+        return torch.from_numpy(self.geo.order), torch.from_numpy(np.argsort(self.geo.order))
+
+    @cached_property
+    def bits(self) -> A:
+        """The bit of each neuron of a row [place, channel] of spikes: those lie in the order of channels."""
+        count = self.places * self.out
+        return np.ascontiguousarray(np.arange(count, dtype=np.uint32).reshape(self.out, -1).T).reshape(-1)
+
+    @cached_property
+    def _per_spike(self) -> float:
+        """Nanoseconds."""
+        pixels = len(self.geo.start) - 1
+        adds = float(self.geo.count.sum(dtype=np.int64)) / pixels * self.each
+        return NS_RUN * len(self.geo.place) / pixels + NS_SPARSE * adds
+
     def pack(self, weight: Tensor, factor: float) -> A:
         by_tap = weight.detach().reshape(self.groups, self.each, self.inputs, -1).permute(0, 2, 3, 1)
-        return by_tap[:, :, torch.from_numpy(self.geo.order)].mul_(factor).contiguous().view(-1).numpy()
+        return by_tap[:, :, self._order[0]].mul_(factor).contiguous().view(-1).numpy()
 
     def unpack(self, flat: Tensor, like: Tensor) -> Tensor:
         by_tap = flat.view(self.groups, self.inputs, len(self.geo.order), self.each)
-        rank = torch.from_numpy(np.argsort(self.geo.order))
-        return by_tap[:, :, rank].permute(0, 3, 1, 2).reshape(like.shape)
+        return by_tap[:, :, self._order[1]].permute(0, 3, 1, 2).reshape(like.shape)
 
     def sparse(self, spikes: Spikes, size: int) -> bool:
         """Whether events are cheaper than a dense convolution by ``size`` weights: a function of the number of
         spikes and of constants."""
-        pixels = len(self.geo.start) - 1
-        adds = float(self.geo.count.sum(dtype=np.int64)) / pixels * self.each
-        per_spike = NS_RUN * len(self.geo.place) / pixels + NS_SPARSE * adds
-        return spikes.total() * per_spike < NS_DENSE * len(spikes.words) * self.places * size
+        return spikes.total() * self._per_spike < NS_DENSE * len(spikes.words) * self.places * size
+
+
+@lru_cache(64)
+def _layout(*sizes: Any) -> Layout:
+    """One of each, for what it keeps."""
+    return Layout(*sizes)

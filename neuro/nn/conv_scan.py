@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from neuro.jit import disjoint, piece
-from neuro.nn.bits import lowest
-from neuro.nn.conv_vectors import fetch
+from neuro.jit import disjoint, lowest, piece, wide
+from neuro.nn.conv_vectors import above, fetch
 from neuro.nn.kernels import ATAN, FAST_SIGMOID, TRIANGLE
 
 A = NDArray[Any]
@@ -54,6 +53,7 @@ def forward(
     Neuron j of x is bit order[j]. State i and m (after the reset): [batch, n], read and left behind. block: neurons at
     a time, a multiple of 64.
     """
+    wide()
     steps, n = x.shape[0], x.shape[2]
     for b in range(first, last):
         for t in range(steps):
@@ -68,10 +68,13 @@ def forward(
                 row = words[t, b]
                 for base in range(np.uint64(0), size, np.uint64(64)):
                     word = np.uint64(0)
-                    for k in range(min(np.uint64(64), size - base)):
-                        word |= np.uint64(now[base + k] > theta) << k
+                    if base + np.uint64(64) <= size:
+                        word = above(now, base, theta)
+                    else:
+                        for k in range(size - base):
+                            word |= np.uint64(now[base + k] > theta) << k
                     while word:
-                        bit = np.uint64(places[base + np.uint64(lowest(word))])
+                        bit = np.uint64(places[base + lowest(word)])
                         row[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
                         word &= word - np.uint64(1)
                 _reset(now, theta, v_reset, subtract)
@@ -110,6 +113,7 @@ def backward(
     i_0, m_0: the state at the start, [batch, n]. state..two: [block], v: [time, block], overwritten. sums
     [batch, 2, channels], float64: those of dy and of dy x over time and places.
     """
+    wide()
     steps, n = x.shape[0], x.shape[2]
     channels, block = sums.shape[2], one.size
     zero, unity = v.dtype.type(0), v.dtype.type(1)
@@ -129,7 +133,7 @@ def backward(
                 u = v[t, :size]
                 for j in range(size):
                     u[j] = m[j]
-                _reset(m, theta, v_reset, subtract)
+                    m[j] = (u[j] - theta if subtract else v_reset) if u[j] > theta else u[j]
             du[:] = 0
             di[:] = 0
             one[:] = 0

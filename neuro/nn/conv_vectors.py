@@ -1,4 +1,4 @@
-"""`add_run` and `moments`: short runs of numbers as vectors, for compiled loops (neuro.jit).
+"""`add_run`, `sum_runs`, `moments`, `above`: short runs of numbers as vectors, for compiled loops (neuro.jit).
 
 A run of a convolution is one to a few places of some channels, 24 to 300 numbers. The compiler's own vector loops take
 32 at once, or 64, and what is left over one by one: half of the time of such a run (measured). Here 16 go at once, then
@@ -30,6 +30,20 @@ def add_run(to: A, a: Any, add: A, b: Any, n: Any) -> None:
     to[int(a) : int(a) + int(n)] += add[int(b) : int(b) + int(n)]
 
 
+def sum_runs(to: A, a: Any, add: A, at: A, first: Any, last: Any, shift: Any, n: Any) -> None:
+    """to[a:a + n] += add[k:k + n] for k = at[e] + shift, e = first..last - 1, one after the other, in registers.
+
+    Vectors without gaps, to and add all float32 or all float64, at uint32; nothing is checked.
+    """
+    for k in at[int(first) : int(last)].astype(np.int64) + int(shift):
+        to[int(a) : int(a) + int(n)] += add[k : k + int(n)]
+
+
+def above(values: A, at: Any, limit: Any) -> Any:
+    """Bit k, of 64, is set where values[at + k] > limit. A vector without gaps; nothing is checked."""
+    return np.uint64(sum(1 << k for k, v in enumerate(values[int(at) : int(at) + 64]) if v > limit))
+
+
 def moments(row: A, one: A, two: A) -> None:
     """one, two [channels], float64 = sum and sum of squares of row [places * channels] per channel, places in order.
 
@@ -56,6 +70,20 @@ def _fetch_of(array: A, at: Any, n: Any) -> Any:
 @overload(add_run, strict=False)
 def _add_run(to: A, a: Any, add: A, b: Any, n: Any) -> Any:
     return lambda to, a, add, b, n: _add(to, np.uint64(a), add, np.uint64(b), np.uint64(n))  # type: ignore[call-arg]
+
+
+@overload(sum_runs, strict=False)
+def _sum_runs(to: A, a: Any, add: A, at: A, first: Any, last: Any, shift: Any, n: Any) -> Any:
+    def call(to, a, add, at, first, last, shift, n):  # type: ignore[no-untyped-def]
+        begin, end = np.uint64(first), np.uint64(last)
+        _sum(to, np.uint64(a), add, at, begin, end, np.uint64(shift), np.uint64(n))  # type: ignore[call-arg]
+
+    return call
+
+
+@overload(above, strict=False)
+def _above_of(values: A, at: Any, limit: Any) -> Any:
+    return lambda values, at, limit: _above(values, np.uint64(at), limit)  # type: ignore[call-arg]
 
 
 @overload(moments, strict=False)
@@ -108,6 +136,51 @@ def _add(typing: Any, to: Any, a: Any, add: Any, b: Any, n: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(to, a, add, b, n), generate
+
+
+@intrinsic
+def _sum(typing: Any, to: Any, a: Any, add: Any, at: Any, first: Any, last: Any, shift: Any, n: Any) -> Any:
+    if not _flat(to, add, at) or to.dtype != add.dtype or to.dtype not in (types.float32, types.float64):
+        raise TypeError(f"sum_runs takes vectors of floats in C order, got {to}, {add}, {at}")
+    align, full = to.dtype.bitwidth // 8, BYTES * 8 // to.dtype.bitwidth
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        left, right, lists = (
+            context.make_array(sig.args[k])(context, builder, arguments[k]).data for k in (0, 2, 3)
+        )  # fmt: skip
+        left, right = builder.gep(left, [arguments[1]]), builder.gep(right, [arguments[6]])
+        one = arguments[4].type(1)
+
+        def body(begin: Any, width: int) -> None:
+            p = _vector(builder, left, begin, width)
+            total = cgutils.alloca_once(builder, p.type.pointee)
+            builder.store(builder.load(p, align=align), total)
+            with cgutils.for_range_slice(builder, arguments[4], arguments[5], one, one.type) as (e, _):
+                k = builder.zext(builder.load(builder.gep(lists, [e]), align=4), one.type)
+                q = _vector(builder, right, builder.add(k, begin), width)
+                builder.store(builder.fadd(builder.load(total), builder.load(q, align=align)), total)
+            builder.store(builder.load(total), p, align=align)
+
+        _blocks(builder, arguments[7], (8 * full, 4 * full, 2 * full, full, full // 2, 1), body)
+        return context.get_dummy_value()
+
+    return types.void(to, a, add, at, first, last, shift, n), generate
+
+
+@intrinsic
+def _above(typing: Any, values: Any, at: Any, limit: Any) -> Any:
+    if not _flat(values) or values.dtype != limit or limit not in (types.float32, types.float64):
+        raise TypeError(f"above takes a vector of floats in C order and one of them, got {values}, {limit}")
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        data = context.make_array(sig.args[0])(context, builder, arguments[0]).data
+        found = builder.load(_vector(builder, data, arguments[1], 64), align=limit.bitwidth // 8)
+        same = ir.Constant(found.type, ir.Undefined)
+        same = builder.insert_element(same, arguments[2], ir.IntType(32)(0))
+        same = builder.shuffle_vector(same, same, ir.Constant(ir.VectorType(ir.IntType(32), 64), None))
+        return builder.bitcast(builder.fcmp_ordered(">", found, same), ir.IntType(64))
+
+    return types.uint64(values, at, limit), generate
 
 
 @intrinsic

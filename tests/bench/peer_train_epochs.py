@@ -386,6 +386,8 @@ FRAMEWORKS = {"neuro": neuro, "snntorch": snntorch, "spikingjelly": spikingjelly
 
 
 def build(a):
+    if a["framework"] == "neuro":
+        import neuro as _  # noqa: F401 - before torch, whose idle threads it puts to sleep
     import torch
 
     torch.set_num_threads(a["threads"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from neuro.nn import conv_geometry
 from neuro.nn.conv_function import convolve
 from neuro.nn.conv_geometry import geometry
 from neuro.nn.conv_layout import Job
-from neuro.nn.conv_vectors import add_run, fetch, moments
+from neuro.nn.conv_vectors import above, add_run, fetch, moments, sum_runs
 from neuro.nn.spikes import Spikes
 
 A = NDArray[Any]
@@ -43,6 +44,37 @@ def test_runs_of_every_length_are_added_where_they_belong(dtype: Any) -> None:
         assert np.array_equal(to, expected)
 
 
+@kernel
+def gathered(to: A, a: int, add: A, at: A, first: int, last: int, shift: int, n: int) -> None:
+    sum_runs(to, a, add, at, first, last, shift, n)
+
+
+@kernel
+def compared(values: A, at: int, limit: float) -> int:
+    return above(values, at, limit)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_runs_that_end_in_one_place_add_up_in_order(dtype: Any) -> None:
+    rng = np.random.default_rng(1)
+    at = rng.integers(0, 900, 12).astype(np.uint32)
+    for n, (first, last) in itertools.product((1, 7, 8, 24, 72, 127, 128, 300), ((0, 0), (3, 4), (2, 12))):
+        to, add = rng.random(310).astype(dtype), rng.random(1300).astype(dtype)
+        expected = to.copy()
+        for k in at[first:last]:
+            expected[3 : 3 + n] += add[k + 5 : k + 5 + n]
+        gathered(to, 3, add, at, first, last, 5, n)
+        assert np.array_equal(to, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_bit_for_each_value_above_a_limit(dtype: Any) -> None:
+    values = np.random.default_rng(2).normal(size=80).astype(dtype)
+    values[20:24] = 0.25, np.nan, np.inf, -np.inf
+    word = compared(values, 9, dtype(0.25))
+    assert [word >> k & 1 for k in range(64)] == [int(v > 0.25) for v in values[9:73]]
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("channels", [1, 7, 8, 16, 24, 43])
 def test_moments_are_sums_over_places_in_order(dtype: Any, channels: int) -> None:
@@ -64,6 +96,11 @@ def test_places_and_pixels_tell_the_same_story(sizes: Any) -> None:
         for k in range(geo.start[p], geo.start[p + 1])
         for i in range(int(geo.count[k]))
     }
+    for p, g in enumerate(geo.group):
+        mine, other = (slice(int(geo.start[q]), int(geo.start[q + 1])) for q in (p, int(geo.model[g])))
+        assert np.array_equal(geo.tap[mine], geo.tap[other])
+        assert np.array_equal(geo.count[mine], geo.count[other])
+        assert len(set((geo.place[mine].astype(int) - geo.place[other]).tolist())) <= 1
     from_places = {(int(a) + 0, int(t) + i, int(p) + i) for a, t, p, c in geo.reach for i in range(int(c))}
     assert from_pixels == from_places
 
