@@ -240,7 +240,7 @@ def measure(quick: bool) -> dict[str, Any]:
 
     steps, batch, n = (60, 5, 32) if quick else (200, 16, 32)
     found: dict[str, Any] = {"rows": {}, "golden": golden_rows(), "traces": traces(), "left_out": []}
-    found["networks"] = networks(25 if quick else 400)
+    found["networks"] = networks(25 if quick else 200)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -286,7 +286,7 @@ def main() -> int:
     from neuro.files import write_json
 
     if arguments.traces:
-        found = {"rows": {}, "golden": {}, "traces": traces(), "networks": networks(400)}
+        found = {"rows": {}, "golden": {}, "traces": traces(), "networks": networks(200)}
         write_json(arguments.json or TRACES, found["traces"])
         if arguments.json is None:
             write_json(NETWORKS, found["networks"])
