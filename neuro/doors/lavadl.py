@@ -16,18 +16,20 @@ adaptive), graded spikes, refractory delays other than 1, average pooling, files
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from neuro import ir
-from neuro.errors import FormatError, UnsupportedLayer
+from neuro.errors import FormatError, NeuroError, UnsupportedLayer
 from neuro.ir import Network, Node
 from neuro.nir_file import read_tree
 from neuro.nir_hdf5 import MAX_BYTES
 
 FULL = 4096
+MAX_NEURONS = 1 << 26  # of a layer; a size is refused before memory is taken for it
 
 
 def from_lavadl(path: Path | str, *, dt: float = 1e-3, readout: str = "count", max_bytes: int = MAX_BYTES) -> Network:
@@ -41,7 +43,17 @@ def from_lavadl(path: Path | str, *, dt: float = 1e-3, readout: str = "count", m
         UnsupportedLayer: every layer that has no counterpart, all of them.
         NetworkError: layers that do not fit each other.
     """
-    layers = _layers(path, max_bytes)
+    try:
+        return _network(path, _layers(path, max_bytes), dt, readout)
+    except NeuroError as problem:
+        if str(path) in problem.title:
+            raise
+        raise type(problem)(f"{path}: {problem.title}", problem.violations) from problem
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError) as problem:
+        raise FormatError(f"{path}: fields of this netx file contradict each other ({problem})") from problem
+
+
+def _network(path: Path | str, layers: list[dict[str, Any]], dt: float, readout: str) -> Network:
     nodes: dict[str, Node] = {}
     edges: list[tuple[str, str]] = []
     bad: list[str] = []
@@ -114,7 +126,10 @@ def _array(layer: dict[str, Any], name: str) -> Any:
 
 
 def _ints(layer: dict[str, Any], name: str) -> tuple[int, ...]:
-    return tuple(int(n) for n in np.atleast_1d(_array(layer, name)))
+    values = tuple(int(n) for n in np.atleast_1d(_array(layer, name)).ravel())
+    if name in ("shape", "inFeatures") and (min(values, default=0) < 1 or math.prod(values) > MAX_NEURONS):
+        raise FormatError(f"'{name}' {str(values)[:60]}: sizes of 1 and more, at most {MAX_NEURONS:,} neurons")
+    return values
 
 
 def _neuron(layer: dict[str, Any], dt: float) -> Node:

@@ -132,3 +132,14 @@ def test_a_graph_in_memory_is_a_nir_file(tmp_path: Path) -> None:
     assert neuro.from_nir(str(path), reset="subtract").nodes["1"].reset == "subtract"  # type: ignore[attr-defined]
     with pytest.raises(FormatError, match=r"needs a path or a nir.NIRGraph, got int"):
         neuro.from_nir(3)
+
+
+@pytest.mark.parametrize(("fields", "said"), [({}, "'inFeatures' is missing"), ({"inFeatures": 10**12}, "at most")])
+def test_a_first_layer_without_a_size_names_the_file(tmp_path: Path, fields: dict[str, int], said: str) -> None:
+    with h5py.File(tmp_path / "bad.net", "w") as file:
+        group = file.create_group("layer/0")
+        group["type"] = np.array([b"dense"])
+        for key, value in fields.items():
+            group[key] = np.array(value)
+    with pytest.raises(FormatError, match=rf"bad\.net: .*{said}"):
+        neuro.from_lavadl(tmp_path / "bad.net")
