@@ -192,11 +192,11 @@ def backward(
                     used = np.int64((b_1 - b_0) * steps)
                     begin = layout[layer, PANELS]
                     size = np.int64(n)
-                    across = np.int64(panels.shape[1])
+                    across = panels.shape[1]
                     for chunk in range(0, used, CHUNK):
                         for panel in range((np.int64(inputs) + across - 1) // across):
                             w = panels[begin + panel * size : begin + (panel + 1) * size]
-                            for row in range(chunk, min(chunk + CHUNK, used), TALL):
+                            for row in range(chunk, min(np.int64(chunk + CHUNK), used), TALL):
                                 tall(sent, delta, w, row, panel * across)
             if input_too:
                 inputs = U(d_x.shape[1])
