@@ -165,6 +165,7 @@ def guided(name: str, runs: int, path: Path, seed: int) -> dict[str, Any]:
         "-timeout=1200",
         "-rss_limit_mb=0",
         "-verbosity=0",
+        f"-artifact_prefix={path.parent}/",  # slow and crashing inputs: not into the folder one happens to be in
     ]
     atheris.Setup([sys.argv[0], *options, str(corpus)], test, enable_python_coverage=True)
     with kept():
