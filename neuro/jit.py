@@ -305,7 +305,7 @@ def _generate_places(_typing: Any, word: Any, first: Any, out: Any, at: Any) -> 
         numbers, zeros = ir.Constant(many, list(range(64))), ir.Constant(many, None)
         compress = function("llvm.x86.avx512.mask.compress.v64i8", many, [many, many, ones_of])
         packed = builder.call(compress, [numbers, zeros, builder.bitcast(arguments[0], ones_of)])
-        store = function(
+        store = function(  # this name from LLVM 20 on, with numba 0.62; setup.cfg asks for that
             "llvm.masked.store.v16i32.p0", ir.VoidType(), [some, some.as_pointer(), word32, ir.VectorType(bit, 16)]
         )
         to = builder.gep(_data(context, builder, signature.args[2], arguments[2]), [arguments[3]])
