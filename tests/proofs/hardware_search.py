@@ -123,9 +123,10 @@ def content(out: Path) -> list[str]:
     return [json.dumps(row, sort_keys=True) for row in (*written["rows"], *written["tested"])]
 
 
-def finished(out: Path) -> int:
+def finished(out: Path, mode: str = "ro") -> int:
+    """Trials that ended. A writer that was killed leaves a journal, which only a connection in mode ``rw`` undoes."""
     try:
-        with sqlite3.connect(f"file:{out / 'search.db'}?mode=ro", uri=True, timeout=5) as base:
+        with sqlite3.connect(f"file:{out / 'search.db'}?mode={mode}", uri=True, timeout=5) as base:
             return int(base.execute("select count(*) from trials where state != 'RUNNING'").fetchone()[0])
     except sqlite3.OperationalError:
         return 0
@@ -148,11 +149,11 @@ def undisturbed(trials: int, scratch: Path) -> dict[str, Any]:
             options(killed, trials, 1), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         while finished(killed) < share * trials and job.poll() is None:
-            time.sleep(0.01)
+            time.sleep(0.01)  # a file that is not there yet, or is being written, counts as none
         time.sleep(rng.uniform(0, 0.1))
         os.killpg(job.pid, signal.SIGKILL)
         job.wait()
-        seen.append(finished(killed))
+        seen.append(finished(killed, "rw"))
     run(options(killed, trials, 1))
     run(options(shared, trials, 2))
     with sqlite3.connect(shared / "search.db") as base:
