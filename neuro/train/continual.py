@@ -40,12 +40,13 @@ Batches = Iterator[tuple[Tensor, Tensor]]
 @dataclass(frozen=True)
 class Task:
     """classes: outputs among which it is answered. train: (batch size, seed, epoch) -> batches in random order; test:
-    batch size -> batches. x is [time, batch, *shape], labels are numbers of outputs."""
+    batch size -> batches. x is [time, batch, *shape], labels are numbers of outputs. samples: that are trained on."""
 
     name: str
     classes: tuple[int, ...]
     train: Callable[[int, int, int], Batches] = field(repr=False)
     test: Callable[[int], Batches] = field(repr=False)
+    samples: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,7 @@ def permuted_digits(
         def in_order(size: int, of: Any = of) -> Batches:
             return (of(test, np.arange(i, min(i + size, len(test)))) for i in range(0, len(test), size))
 
-        found.append(Task(f"order {k}", tuple(range(len(train.classes))), shuffled, in_order))
+        found.append(Task(f"order {k}", tuple(range(len(train.classes))), shuffled, in_order, len(train)))
     return found
 
 
@@ -135,7 +136,7 @@ def split_classes(
         def in_order(size: int, theirs: EventSet = theirs, batches: Any = batches) -> Batches:
             return batches(theirs, size, shuffle=False)  # type: ignore[no-any-return]
 
-        found.append(Task(" ".join(of.classes[c] for c in classes), classes, shuffled, in_order))
+        found.append(Task(" ".join(of.classes[c] for c in classes), classes, shuffled, in_order, len(mine)))
     return found
 
 
@@ -150,13 +151,23 @@ def learn_tasks(
     batch_size: int = 64,
     scale: float = 1.0,
     clip: float = 0.0,
+    anneal: float = 0.0,
     seed: int = 0,
 ) -> Outcome:
     """Trains on one task after another by SGD, and tests on all of them after each.
 
     scale: logits = scale x mean score over time. Momentum begins anew with each task, and no weight decays: a step
-    must stay where the method's gradient lies.
+    must stay where the method's gradient lies. anneal: the share of a task's steps, its last ones, over which the
+    learning rate falls in a line to nothing; what the last batches happened to hold is then not learnt in their own
+    favour, nor at the cost of earlier tasks.
+
+    Raises:
+        BadConfig: anneal outside 0..1, or of a task that does not say how many samples it has.
     """
+    bad = [] if 0 <= anneal <= 1 else [f"anneal is {anneal}, a share of a task's steps: 0 to 1"]
+    bad += [f"{t.name}: samples is {t.samples}, and with anneal must be known" for t in tasks if anneal and t.samples < 1]
+    if bad:
+        raise BadConfig("tasks cannot be learnt like this", bad)
     outputs = {c for task in tasks for c in task.classes}
     everything = tuple(range(max(outputs) + 1))
 
@@ -181,6 +192,7 @@ def learn_tasks(
             return task.train(batch_size, seed_of(seed, STREAM, k) >> 32, epoch)
 
         method.begin(k, model, of(epochs), rng)
+        steps, step = epochs * -(-task.samples // batch_size), 0
         loss, seen = 0.0, 0
         for epoch in range(epochs):
             model.train()
@@ -190,8 +202,11 @@ def learn_tasks(
                 learnt = method.backward(k, model, x, labels, loss_for, rng)
                 if clip:
                     torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+                if anneal:
+                    optimiser.param_groups[0]["lr"] = lr * min(1.0, (steps - step) / (steps * anneal))
                 optimiser.step()
                 optimiser.zero_grad()
+                step += 1
                 loss, seen = loss + learnt.loss * len(labels), seen + len(labels)
         losses.append(loss / max(seen, 1))
         model.eval()

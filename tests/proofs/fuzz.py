@@ -6,7 +6,7 @@ is kept. Seeds are small sound files of each format, so that mutations get past 
 reaches decides what is mutated next.
 
 HDF5 files (recordings, NIR, netx) of others are read in a process that may die of them (`neuro.hdf5_process`): one that
-is kept for a thousand inputs. Where it dies, or does not end within 2 s (20 s outside of this proof), the reader
+is kept for a thousand inputs. Where it dies, or does not end within 0.5 s (20 s outside of this proof), the reader
 must turn that into its one error; such inputs are counted as "ended". The library's own C code is not instrumented.
 
     python tests/proofs/fuzz.py [--quick] [--json OUT] [--only NAME] [--runs N] [--seed S]
@@ -37,7 +37,7 @@ RESULT = ROOT / "docs" / "results" / "fuzz.json"
 RUNS, QUICK = 100_000, 2_000
 MEMORY = 2 << 30
 SLOW_S = 10.0
-PATIENCE_S = 2.0  # for a process that reads HDF5
+PATIENCE_S = 0.5  # for a process that reads HDF5
 
 ENDED = ("ended with signal", "ended with status", "does not end within", "closed its output")
 
