@@ -54,7 +54,7 @@ def asked(path: Path, wanted: str) -> Iterator[bytes]:
     Raises:
         BadEventFile: what that process says is wrong with the file, or how it ended.
     """
-    question = (str(path.absolute()), str(4 * MAX_CHUNK), str(int(PATIENCE_S)), wanted)
+    question = (str(path.absolute()), str(4 * MAX_CHUNK), str(max(1, round(PATIENCE_S))), wanted)
     found, refusal = False, ""
     try:
         for content in answers(question, PATIENCE_S, WORKER):
