@@ -65,10 +65,11 @@ OPTIONS: dict[str, object] = {
     "layout": "flat",  # or "image"
     "unseen": "",  # a speaker
     "without": "",  # a speaker
-    "warp": 0.0,  # this and the next three: `neuro.datasets.voices.vary`; bands
+    "warp": 0.0,  # this and the next four: `neuro.datasets.voices.vary`; bands
     "tempo": 0.0,  # logarithm of the duration
     "tilt": 0.0,  # dB
     "noise": 0.0,  # dB
+    "colour": 0.0,  # dB
     "seed": 0,
     "epoch": 0,
 }
@@ -224,7 +225,7 @@ def speaker_group(name: str) -> int:
 def read(split: str, path: Path | None, **options: Any) -> EventSet:
     """The reader behind `SOURCE`; options: `OPTIONS`."""
     bad: list[str] = []
-    amounts: Any = {name: number(name, options[name], bad) for name in ("warp", "tempo", "tilt", "noise")}
+    amounts: Any = {name: number(name, options[name], bad) for name in ("warp", "tempo", "tilt", "noise", "colour")}
     given: Any = {name: number(name, options[name], bad) for name in ("range", "contrast", "adapt")}
     seeds: Any = {name: int(number(name, options[name], bad, whole=True)) for name in ("seed", "epoch")}
     bad += [f"tempo is {amounts['tempo']:g}, allowed 0..1"] if amounts["tempo"] > 1 else []

@@ -20,6 +20,8 @@ DEEPEST = 50.0  # dB below a recording's loudest cell: in a mean spectrum what i
 SLOPE = -0.5  # dB per band: the mean spectrum that all speakers are brought to falls as that of speech does
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _CELL_COUNTER = np.uint64(1 << 41)
+_COLOUR_COUNTER = 16  # and those after it: one for each wave of a colour
+WAVES = 6  # half waves over all bands that a colour has at most
 _LOW16, _S16, _S32, _S48 = np.uint64(0xFFFF), np.uint64(16), np.uint64(32), np.uint64(48)
 SPREAD = math.sqrt(3.0) / 65536.0  # the sum of four uniform 16-bit numbers has standard deviation 65536 / sqrt(3)
 
@@ -33,11 +35,14 @@ def _vary(
     reach: float,
     seed: np.uint64,
     epoch: np.uint64,
+    waves: NDArray[np.float64],
+    curve: NDArray[np.float64],
     out: NDArray[np.float64],
 ) -> None:
-    """Recordings k, frames offsets[k]:offsets[k + 1] of levels, into out[k] [time, bands], 0 before; see `vary`."""
+    """Recordings k, frames offsets[k]:offsets[k + 1] of levels, into out[k] [time, bands], 0 before; see `vary`.
+    waves [WAVES, bands]: of a colour. curve [bands]: room for what a recording gets."""
     bands = levels.shape[1]
-    warp, tempo, tilt, noise = amounts[0], amounts[1], amounts[2], amounts[3]
+    warp, tempo, tilt, noise, colour = amounts[0], amounts[1], amounts[2], amounts[3], amounts[4]
     middle = 0.5 * (bands - 1)
     for k in range(out.shape[0]):
         start, frames = offsets[k], offsets[k + 1] - offsets[k]
@@ -52,6 +57,13 @@ def _vary(
         slope = tilt * (2.0 * uniform(key, np.uint64(2)) - 1.0)
         length = min(out.shape[1], max(1, round(frames * math.exp(tempo * (2.0 * uniform(key, np.uint64(3)) - 1.0)))))
         pace = (frames - 1) / (length - 1) if length > 1 else 0.0
+        for b in range(bands):
+            curve[b] = slope * ((b - middle) / middle)
+        if colour > 0.0:
+            for j in range(waves.shape[0]):
+                height = colour * (2.0 * uniform(key, np.uint64(_COLOUR_COUNTER + j)) - 1.0)
+                for b in range(bands):
+                    curve[b] += height * waves[j, b]
         for i in range(length):
             at = i * pace
             before = min(np.int64(at), frames - 1)
@@ -68,7 +80,7 @@ def _vary(
                 early += share * max(levels[start + before, above] - low, 0.0)
                 late = (1.0 - share) * max(levels[start + after, below] - low, 0.0)
                 late += share * max(levels[start + after, above] - low, 0.0)
-                y = (1.0 - part) * early + part * late + slope * away
+                y = (1.0 - part) * early + part * late + curve[b]
                 if noise > 0.0:
                     r = np.uint64(mix(key + (_CELL_COUNTER + np.uint64(i * bands + b)) * _GOLDEN))
                     four = (r & _LOW16) + ((r >> _S16) & _LOW16) + ((r >> _S32) & _LOW16) + (r >> _S48)
@@ -85,6 +97,7 @@ class Voice:
     tempo: float = 0.0
     tilt: float = 0.0
     noise: float = 0.0
+    colour: float = 0.0
     seed: int = 0
     epoch: int = 0
 
@@ -98,18 +111,31 @@ def vary(
     uniform in [-1, 1), drawn once per recording from the hash of (seed, epoch, ids[k]), and b the band, a = (b -
     middle) / middle in -1..1: band b reads band b + warp U + warp U a / 2 (linear between bands, ends held; another
     vocal tract); the word lasts exp(tempo U) times as long (linear between frames); each cell gets tilt U a + noise N
-    dB, N the sum of four uniform numbers scaled to variance 1 and independent for each cell. Zero afterwards, for
-    ``tail`` frames at least.
+    dB, N the sum of four uniform numbers scaled to variance 1 and independent for each cell. A colour, as another
+    microphone and throat have it, adds colour sum_j U_j cos(pi j (b + 1/2) / bands) sqrt(6 / WAVES) dB, j = 1..WAVES:
+    of standard deviation ``colour`` over bands and recordings. Zero afterwards, for ``tail`` frames at least.
     """
-    amounts = np.array([voice.warp, voice.tempo, voice.tilt, voice.noise], np.float64)
+    amounts = np.array([voice.warp, voice.tempo, voice.tilt, voice.noise, voice.colour], np.float64)
     lengths = np.diff(offsets)
     most = math.ceil(int(lengths.max()) * math.exp(voice.tempo)) if len(lengths) else 0
     out = np.zeros((len(ids), most + tail, levels.shape[1]))
+    bands = levels.shape[1]
+    at = np.pi * (np.arange(bands) + 0.5) / max(bands, 1)
+    waves = math.sqrt(6.0 / WAVES) * np.cos(np.arange(1, WAVES + 1)[:, None] * at)
     given = (np.ascontiguousarray(levels)[:], np.ascontiguousarray(offsets)[:], np.ascontiguousarray(ids)[:])
     for column in given:
         column.setflags(write=False)
     with np.errstate(over="ignore"):  # the hash wraps on purpose; numpy says so when jit is off
-        _vary(*given, amounts, float(voice.reach), np.uint64(voice.seed), np.uint64(voice.epoch), out)
+        _vary(
+            *given,
+            amounts,
+            float(voice.reach),
+            np.uint64(voice.seed),
+            np.uint64(voice.epoch),
+            waves,
+            np.empty(bands),
+            out,
+        )
     return out
 
 
