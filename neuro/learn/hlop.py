@@ -28,9 +28,9 @@ from torch import Tensor
 from neuro.errors import NetworkError
 from neuro.learn.bptt import BPTT
 from neuro.learn.continual import Batches, LossFor, Method, inputs, matrices
+from neuro.learn.lateral import is_seen, over_time, show
 from neuro.learn.rule import Learnt, Watch
 from neuro.learn.subspace import Subspace
-from neuro.learn.watch import watched
 from neuro.nn.network import SpikingNetwork
 
 
@@ -114,13 +114,7 @@ class HLOP(Method):
             for space in self.spaces.values():
                 space.rate = self.rate * self.cool ** ((k + 1) / self.passes)
             for x, labels in batches:
-                watch = self._learning(model, x.shape[1], rng)
-                if self.rule == BPTT():  # shows what layers receive, for which nothing needs to go backwards
-                    with torch.no_grad(), watched(model, watch):
-                        model(x)
-                else:
-                    self.rule.backward(model, x, loss_for(labels, task), rng=rng, watch=watch)
-                    model.zero_grad()
+                show(self.rule, model, x, labels, loss_for, task, self._learning(model, x.shape[1], rng), rng)
         if self.energy:
             layers = matrices(model)
             wanted = {n: layers[n] for n in self.spaces}
@@ -135,25 +129,14 @@ class HLOP(Method):
         for name, what in self.sees.items():
             if name not in self.rows:
                 yield f"sees names '{name}', which has no lateral neurons; there are {', '.join(self.rows)}"
-            if what not in ("spikes", "rates") and not (isinstance(what, float) and 0 < what < 1):
+            if not is_seen(what):
                 yield f'sees[\'{name}\'] must be "spikes", "rates" or a leak between 0 and 1, got {what!r}'
         if self.sees and self.rule != BPTT():
             yield f"{self.rule} shows traces, rates or pieces by itself; leave out sees, or use BPTT()"
 
     def _over_time(self, name: str, x: Tensor, batch: int) -> Tensor:
         """x [steps x batch, ...] as lateral neurons of this layer see it."""
-        what = self.sees.get(name, "spikes")
-        if what == "spikes":
-            return x
-        real = x if x.is_floating_point() else x.to(torch.get_default_dtype())
-        steps: Tensor = real.reshape(-1, batch, *x.shape[1:])
-        if not isinstance(what, float):
-            return steps.mean(0)
-        trace = torch.empty_like(steps)
-        held = torch.zeros_like(steps[0])
-        for t, now in enumerate(steps):
-            held = trace[t] = held * what + now
-        return trace.flatten(0, 1)
+        return over_time(self.sees.get(name, "spikes"), x, batch)
 
     def _learning(self, model: SpikingNetwork, batch: int, rng: torch.Generator) -> Watch:
         """Shows the lateral neurons what their layers see."""

@@ -23,7 +23,7 @@ from torch.nn import functional
 from neuro.datasets import loader
 from neuro.datasets.images import images
 from neuro.datasets.source import source
-from neuro.errors import BadConfig
+from neuro.errors import BadConfig, NetworkError
 from neuro.events import EventSet
 from neuro.learn.continual import Method
 from neuro.learn.rule import LossOf
@@ -162,12 +162,14 @@ def learn_tasks(
     favour, nor at the cost of earlier tasks.
 
     Raises:
-        BadConfig: anneal outside 0..1, or of a task that does not say how many samples it has.
+        NetworkError: anneal outside 0..1, or of a task that does not say how many samples it has.
     """
     bad = [] if 0 <= anneal <= 1 else [f"anneal is {anneal}, a share of a task's steps: 0 to 1"]
-    bad += [f"{t.name}: samples is {t.samples}, and with anneal must be known" for t in tasks if anneal and t.samples < 1]
+    bad += [
+        f"{t.name}: samples is {t.samples}, and with anneal must be known" for t in tasks if anneal and t.samples < 1
+    ]
     if bad:
-        raise BadConfig("tasks cannot be learnt like this", bad)
+        raise NetworkError("tasks cannot be learnt like this", bad)
     outputs = {c for task in tasks for c in task.classes}
     everything = tuple(range(max(outputs) + 1))
 
