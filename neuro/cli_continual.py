@@ -23,7 +23,9 @@ def continual(
     per_task: Annotated[int, typer.Option("--per-task", min=1, help="Classes of each task, in order.")] = 2,
     method: Annotated[
         list[str] | None,
-        typer.Option("--method", help="hlop, gpm, ewc, replay or plain; may be repeated.", show_default="hlop"),
+        typer.Option(
+            "--method", help="hlop, hlop-soft, gpm, ewc, replay, plain; may be repeated.", show_default="hlop"
+        ),
     ] = None,
     rows: Annotated[
         list[str] | None,
@@ -34,6 +36,10 @@ def continual(
             show_default="a third of a layer's inputs, the rest shared",
         ),
     ] = None,
+    softness: Annotated[
+        float,
+        typer.Option("--softness", help="Of hlop-soft: share of old inputs' energy at which a step is halved."),
+    ] = 2e-4,
     rule: Annotated[
         str | None,
         typer.Option("--rule", help="Replaces the configuration's learning rule: bptt, sltt, ottt, dsr, ..."),
@@ -43,6 +49,9 @@ def continual(
     ] = None,
     lr: Annotated[float, typer.Option("--lr", help="Rate of SGD.")] = 0.1,
     momentum: Annotated[float, typer.Option("--momentum", min=0.0, max=0.999, help="Of SGD.")] = 0.9,
+    anneal: Annotated[
+        float, typer.Option("--anneal", min=0.0, max=1.0, help="Last share of a task in which the rate falls to 0.")
+    ] = 0.0,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Replaces the configuration's seed.", show_default=False)
     ] = None,
@@ -63,7 +72,7 @@ def continual(
     with status(to) as progress:
         table = run_tasks(
             chosen, out, per_task=per_task, methods=method or ["hlop"], rows=read_rows(rows or []) or None,
-            steps=Steps(epochs, lr, momentum), progress=progress,
+            softness=softness, steps=Steps(epochs, lr, momentum, anneal), progress=progress,
         )  # fmt: skip
     if as_json:
         emit(table)

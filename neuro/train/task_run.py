@@ -20,6 +20,7 @@ from neuro.extend import did_you_mean
 from neuro.files import write_json
 from neuro.learn.continual import EWC, GPM, Method, Replay, matrices
 from neuro.learn.hlop import HLOP
+from neuro.learn.inhibition import SOFTNESS, Inhibition
 from neuro.learn.rule import Rule
 from neuro.nn.network import SpikingNetwork
 from neuro.train.build import build
@@ -31,27 +32,33 @@ ENERGY = 0.98  # of a layer's input that lateral neurons explain before the othe
 Rows = Mapping[str, tuple[int, ...]]
 
 
-def _hlop(rule: Rule, rows: Rows, own: tuple[str, ...]) -> Method:
-    return HLOP(rule, rows=rows, energy=ENERGY, passes=1)
+@dataclass(frozen=True)
+class Lateral:
+    """rows: of "hlop", by layer. softness: of "hlop-soft". own: layers whose weights no later task reaches."""
+
+    rows: Rows
+    softness: float
+    own: tuple[str, ...]
 
 
-# name -> (rule, rows by layer, layers that no later task reaches) -> method
-METHODS: dict[str, Callable[[Rule, Rows, tuple[str, ...]], Method]] = {
-    "plain": lambda rule, rows, own: Method(rule),
-    "hlop": _hlop,
-    "gpm": lambda rule, rows, own: GPM(rule, fixed=True, threshold=0.97, rise=0.0, leave_out=own),
-    "ewc": lambda rule, rows, own: EWC(rule, strength=1000.0),
-    "replay": lambda rule, rows, own: Replay(rule, samples=50),
+METHODS: dict[str, Callable[[Rule, Lateral], Method]] = {
+    "plain": lambda rule, lateral: Method(rule),
+    "hlop": lambda rule, lateral: HLOP(rule, rows=lateral.rows, energy=ENERGY, passes=1),
+    "hlop-soft": lambda rule, lateral: Inhibition(rule, softness=lateral.softness, leave_out=lateral.own),
+    "gpm": lambda rule, lateral: GPM(rule, fixed=True, threshold=0.97, rise=0.0, leave_out=lateral.own),
+    "ewc": lambda rule, lateral: EWC(rule, strength=1000.0),
+    "replay": lambda rule, lateral: Replay(rule, samples=50),
 }
 
 
 @dataclass(frozen=True)
 class Steps:
-    """epochs: of each task; None takes the configuration's. lr, momentum: of SGD."""
+    """epochs: of each task; None takes the configuration's. lr, momentum: of SGD. anneal: see `learn_tasks`."""
 
     epochs: int | None = None
     lr: float = 0.1
     momentum: float = 0.9
+    anneal: float = 0.0
 
 
 def default_rows(model: SpikingNetwork, tasks: int, own: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
@@ -71,6 +78,7 @@ def run_tasks(
     per_task: int,
     methods: Sequence[str] = ("hlop",),
     rows: Rows | None = None,
+    softness: float = SOFTNESS,
     steps: Steps | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
@@ -79,7 +87,8 @@ def run_tasks(
     Each task is ``per_task`` classes, in order, answered among themselves; trained on the split "train", judged on
     "valid". All methods begin with the same weights and see the same batches.
 
-    rows: lateral neurons of "hlop" by layer, (first task, later tasks); `default_rows` where left out.
+    rows: lateral neurons of "hlop" by layer, (first task, later tasks); `default_rows` where left out. softness: of
+    "hlop-soft", see `neuro.learn.inhibition`.
 
     Raises:
         BadConfig: an unknown method, layers that rows names and the network has not, fewer classes than two tasks
@@ -101,20 +110,22 @@ def run_tasks(
     unknown = [f"'{n}': the layers are {', '.join(matrices(first))}" for n in rows or {} if n not in matrices(first)]
     if unknown:
         raise BadConfig("rows of lateral neurons for layers that are not there", unknown)
-    lateral = rows or default_rows(first, len(tasks), own)
+    lateral = Lateral(rows or default_rows(first, len(tasks), own), softness, own)
     epochs = chosen.train.epochs if steps.epochs is None else steps.epochs
     table: dict[str, Any] = {
         "name": chosen.name, "dataset": chosen.data.dataset, "seed": chosen.seed, "rule": dict(chosen.rule),
         "tasks": [t.name for t in tasks], "per_task": per_task, "epochs": epochs, "lr": steps.lr,
-        "momentum": steps.momentum, "rows": {n: list(r) for n, r in lateral.items()}, "left_out": left_out(chosen),
+        "momentum": steps.momentum, "anneal": steps.anneal, "rows": {n: list(r) for n, r in lateral.rows.items()},
+        "softness": softness, "left_out": left_out(chosen),
         "methods": {},
     }  # fmt: skip
     for name in methods:
         progress(f"{chosen.name}: {len(tasks)} tasks of {per_task} classes, {name}")
-        method = METHODS[name](chosen.learning, lateral, own)
+        method = METHODS[name](chosen.learning, lateral)
         found = learn_tasks(
             network(), tasks, method, epochs=epochs, lr=steps.lr, momentum=steps.momentum,
-            batch_size=chosen.train.batch_size, scale=chosen.loss.scale, clip=chosen.optimiser.clip, seed=chosen.seed,
+            batch_size=chosen.train.batch_size, scale=chosen.loss.scale, clip=chosen.optimiser.clip,
+            anneal=steps.anneal, seed=chosen.seed,
         )  # fmt: skip
         table["methods"][name] = {
             "acc": found.acc, "bwt": found.bwt, "memory_bytes": found.memory, "accuracy": found.accuracy.tolist(),
