@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from neuro.jit import disjoint, lowest, ones, piece
 from neuro.nn import conv_vectors
+from neuro.nn.conv_products import add_product
 from neuro.nn.conv_vectors import add_run, sum_runs
 
 A = NDArray[Any]
@@ -125,52 +126,68 @@ def _by_bucket(words: A, first: Any, last: Any, width: Any, bucket: A, origin: A
         many[which] += U(1)
 
 
-@disjoint
-def weights(
-    first: int, last: int, spikes: A, rows: A, many: A, words: A, d_y: A, current: A, a: A, b: A, c: A, normed: bool,
-    bucket: A, origin: A, model: A, start: A, place: A, tap: A, count: A, taps: int, out: int, each: int, chunk: int,
-    d_weight: A,
+@piece
+def _weights(
+    first: Any, last: Any, spikes: A, rows: A, many: A, words: A, d_y: A, flat: A, bucket: A, origin: A, model: A,
+    start: A, place: A, tap: A, count: A, taps: Any, out: Any, each: Any, d_weight: A,
 ) -> None:
     """d_weight [in channel * tap * each] += gradients of the currents where spikes added them, rows first..last - 1.
-    Where normed, d_y becomes the gradient of the currents first, as in `unscale`.
 
     Spikes of one input channel whose pixels reach the same taps lie in one bucket, bucket [n] of each neuron; what
     they add to those taps adds up in registers. origin [n]: of the first place that a neuron reaches; model [groups]:
-    a pixel of each group. Rows are taken ``chunk`` at a time, which stay in cache.
+    a pixel of each group.
     """
     n, m, size, groups, width = U(out), U(each), U(taps * each), U(model.size), U(d_y.shape[1])
-    flat = d_y.reshape(d_y.size)
-    for r in range(first, last, chunk):
-        end = min(r + chunk, last)
-        if normed:
-            for s in range(r, end):
-                row, x = d_y[s], current[s]
-                for j in range(row.size):
-                    row[j] = a[j] * row[j] + b[j] * x[j] + c[j]
-        _by_bucket(words, r, end, width, bucket, origin, spikes, rows, many)
-        base, begin = U(r) * width, U(0)
-        for k in range(U(many.size)):
-            stop = many[k]
-            if stop > begin:
-                pixel, at = U(model[k % groups]), (k // groups) * size
-                zero = U(place[start[pixel]]) if start[pixel] < start[pixel + U(1)] else U(0)
-                for j in range(U(start[pixel]), U(start[pixel + U(1)])):
-                    shift = base + (U(place[j]) - zero) * n
-                    sum_runs(d_weight, at + U(tap[j]) * m, flat, rows, begin, stop, shift, U(count[j]) * m)
-            begin = stop
+    _by_bucket(words, first, last, width, bucket, origin, spikes, rows, many)
+    base, begin = U(first) * width, U(0)
+    for k in range(U(many.size)):
+        stop = many[k]
+        if stop > begin:
+            pixel, at = U(model[k % groups]), (k // groups) * size
+            zero = U(place[start[pixel]]) if start[pixel] < start[pixel + U(1)] else U(0)
+            for j in range(U(start[pixel]), U(start[pixel + U(1)])):
+                shift = base + (U(place[j]) - zero) * n
+                sum_runs(d_weight, at + U(tap[j]) * m, flat, rows, begin, stop, shift, U(count[j]) * m)
+        begin = stop
 
 
 @disjoint
-def inputs(columns: A, pixels: int, reach: A, taps: int, d_x: A) -> None:
-    """d_x [rows, pixel * in] = the sum of columns [rows, (place * taps + tap) * in] over what reaches each pixel.
+def backward(
+    first: int, last: int, spikes: A, rows: A, many: A, ends: A, words: A, d_y: A, current: A, a: A, b: A, c: A,
+    normed: bool, bucket: A, origin: A, model: A, start: A, place: A, tap: A, count: A, taps: int, out: int, each: int,
+    chunk: int, partial: A, reach: A, matrix: A, d_x: A,
+) -> None:
+    """Parts first..last - 1 of the rows, ends [parts + 1]; ``chunk`` rows at a time, which stay in cache.
 
-    reach [runs, 4]: the place and the first tap of a run, its pixel and how many taps go on to pixels side by side.
+    Where normed, d_y [rows, places * out] becomes the gradient of the currents first, as in `unscale`. Then partial
+    [parts, weights], where it has columns, is set to the sum of `_weights`, and d_x [rows, pixels * in], where it has
+    rows, to the gradient of the input: reach [runs, 4], the place and the first tap of a run, its pixel and how many
+    taps go on to pixels side by side; matrix [out, tap * in].
     """
-    n, k_taps = U(d_x.shape[1]) // U(pixels), U(taps)
-    for r in range(d_x.shape[0]):
-        to, add = d_x[r], columns[r]
-        for k in range(to.size):
-            to[k] = 0
-        for k in range(reach.shape[0]):
-            begin = (U(reach[k, 0]) * k_taps + U(reach[k, 1])) * n
-            add_run(to, U(reach[k, 2]) * n, add, begin, U(reach[k, 3]) * n)
+    flat, members = d_y.reshape(d_y.size), matrix.shape[1] // taps
+    for part in range(first, last):
+        for k in range(partial.shape[1]):
+            partial[part, k] = 0
+        for r in range(ends[part], ends[part + 1], chunk):
+            end = min(r + chunk, ends[part + 1])
+            if normed:
+                for s in range(r, end):
+                    row, x = d_y[s], current[s]
+                    for j in range(row.size):
+                        row[j] = a[j] * row[j] + b[j] * x[j] + c[j]
+            if partial.shape[1] > 0:
+                _weights(
+                    r, end, spikes, rows, many, words, d_y, flat, bucket, origin, model, start, place, tap, count,
+                    taps, out, each, partial[part],
+                )
+            if d_x.shape[0] > 0:
+                for s in range(r, end):
+                    to = d_x[s]
+                    for j in range(to.size):
+                        to[j] = 0
+                for k in range(reach.shape[0]):
+                    at, pixel = np.int64(reach[k, 0]), np.int64(reach[k, 2])
+                    begin, size = np.int64(reach[k, 1]), np.int64(reach[k, 3])
+                    add_product(
+                        d_x, pixel * members, d_y, at * out, matrix, begin * members, r, end, size * members
+                    )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from neuro.nn import kernels
 from neuro.nn.conv_geometry import Geometry, geometry
+from neuro.nn.conv_products import ROWS
 from neuro.nn.joined import Carry
 from neuro.nn.layers import Neuron
 from neuro.nn.spikes import Spikes
@@ -101,19 +102,19 @@ class Layout:
 
     @cached_property
     def gathered(self) -> tuple[Any, ...]:
-        """As `conv_kernels.weights` takes it."""
+        """As `conv_kernels.backward` takes it."""
         channels = np.arange(self.groups * self.inputs, dtype=np.uint32)[:, None]
         geo, alone = self.geo, len(self.geo.place) == 0
         bucket = channels * np.uint32(len(geo.model)) + geo.group
         first = np.zeros_like(geo.group) if alone else geo.place[np.minimum(geo.start[:-1], len(geo.place) - 1)]
         origin = channels // np.uint32(self.inputs) * np.uint32(self.each) + first * np.uint32(self.out)
-        chunk = max(1, CHUNK_BYTES // (4 * self.places * self.out))
+        chunk = max(1, CHUNK_BYTES // (4 * self.places * self.out * ROWS)) * ROWS
         sizes = len(geo.order), self.out, self.each, chunk
         return bucket.reshape(-1), origin.reshape(-1), geo.model, *geo.tables, *sizes
 
-    def lists(self, rows: int) -> list[A]:
-        """Room for the spikes of ``rows`` rows, or of a chunk, sorted by bucket; a thread's own."""
-        chunk = min(self.gathered[-1], rows)
+    def lists(self, rows: int, wanted: bool) -> list[A]:
+        """Room for the spikes of ``rows`` rows, or of a chunk, sorted by bucket; a thread's own. Empty: not wanted."""
+        chunk = min(self.gathered[-1], rows) if wanted else 0
         most = chunk * len(self.geo.kind) * self.groups * self.inputs
         buckets = len(self.geo.model) * self.groups * self.inputs
         return [np.empty(2 * most, np.uint32), np.empty(most, np.uint32), np.empty(buckets, np.uint64)]

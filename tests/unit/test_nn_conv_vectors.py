@@ -16,6 +16,7 @@ from neuro.nn import conv_geometry
 from neuro.nn.conv_function import convolve
 from neuro.nn.conv_geometry import geometry
 from neuro.nn.conv_layout import Job
+from neuro.nn.conv_products import add_product
 from neuro.nn.conv_vectors import above, add_run, fetch, moments, sum_runs
 from neuro.nn.spikes import Spikes
 
@@ -119,3 +120,24 @@ def test_pixels_of_many_kinds_share_the_last(monkeypatch: pytest.MonkeyPatch) ->
     finally:
         geometry.cache_clear()
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@kernel
+def multiplied(c: A, a: int, d: A, b: int, w: A, e: int, first: int, last: int, n: int) -> None:
+    add_product(c, a, d, b, w, e, first, last, n)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_products_of_every_width_are_added_where_they_belong(dtype: Any) -> None:
+    rng = np.random.default_rng(4)
+    c, d, w = (rng.normal(size=s).astype(dtype) for s in ((21, 110), (21, 9), (5, 107)))
+    for n, (first, last) in itertools.product((0, 1, 7, 8, 24, 31, 48, 71, 101), ((2, 2), (2, 10), (1, 20), (3, 8))):
+        found = c.copy()
+        multiplied(found, 3, d, 2, w, 4, first, last, n)
+        expected = c.copy()
+        expected[first:last, 3 : 3 + n] += d[first:last, 2:7] @ w[:, 4 : 4 + n]
+        np.testing.assert_allclose(found, expected, rtol=1e-5 if dtype == np.float32 else 1e-13, atol=1e-6)
+        one_by_one = c.copy()
+        for r in range(first, last):
+            multiplied(one_by_one, 3, d, 2, w, 4, r, r + 1, n)
+        assert np.array_equal(found, one_by_one)  # whatever rows are beside
