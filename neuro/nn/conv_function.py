@@ -96,8 +96,13 @@ def _currents(
     if events is not None:
         current = empty((rows, lay.places * lay.out), x.dtype)
         start = torch.zeros(lay.out, dtype=x.dtype) if bias is None else bias.detach().contiguous()
-        arrays = (events.words, lay.pack(weight, factor), *lay.arguments, start.numpy(), current.numpy(), sums)
-        share(conv_kernels.forward, rows, current.numel(), *arrays, room=lay.room)
+        given, left = (events.words,), (current.numpy(), sums)
+        if lay.in_registers:
+            arrays = (*given, lay.by_tap(weight, factor), start.numpy(), *lay.by_place, *left)
+            share(conv_kernels.forward_by_place, rows, current.numel(), *arrays, room=lay.room_by_place)
+        else:
+            arrays = (*given, lay.pack(weight, factor), *lay.arguments, start.numpy(), *left)
+            share(conv_kernels.forward, rows, current.numel(), *arrays, room=lay.room)
         return current, sums
     dense = x.dense() if isinstance(x, (Spikes, Thinned)) else x.detach()
     flat = dense.flatten(0, 1).contiguous(memory_format=torch.channels_last)

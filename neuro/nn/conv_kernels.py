@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from neuro.jit import disjoint, lowest, ones, piece
 from neuro.nn import conv_vectors
 from neuro.nn.conv_products import add_product
-from neuro.nn.conv_vectors import add_run, sum_runs
+from neuro.nn.conv_vectors import add_run, sum_places, sum_runs
 
 A = NDArray[Any]
 U = np.uint64
@@ -48,6 +48,36 @@ def _sorted(words: A, kind: A, spikes: A, many: A) -> None:
                 which = U(kind[neuron])
                 spikes[which, many[which]] = np.uint32(neuron)
                 many[which] += U(1)
+
+
+@piece
+def _by_bucket(words: A, first: Any, last: Any, width: Any, bucket: A, origin: A, spikes: A, rows: A, many: A) -> None:
+    """Spikes of rows first..last - 1, sorted: bucket k's end before many[k], those of the one before at many[k - 1].
+
+    rows of each: (row - first) * width + origin[neuron]. spikes [2 n]: room; many [buckets + 1].
+    """
+    total = U(0)
+    for k in range(many.size):
+        many[k] = U(0)
+    for r in range(U(first), U(last)):
+        for w in range(U(words.shape[1])):
+            word, base = words[r, w], U(64) * U(w)
+            while word:
+                neuron = base + lowest(word)
+                word &= word - U(1)
+                which = bucket[neuron]
+                spikes[total] = which
+                spikes[total + U(1)] = np.uint32((r - U(first)) * U(width) + U(origin[neuron]))
+                total += U(2)
+                many[which] += U(1)
+    begin = U(0)
+    for k in range(many.size):
+        begin += many[k]
+        many[k] = begin - many[k]
+    for e in range(U(0), total, U(2)):
+        which = spikes[e]
+        rows[many[which]] = spikes[e + U(1)]
+        many[which] += U(1)
 
 
 @disjoint
@@ -81,6 +111,25 @@ def forward(
 
 
 @disjoint
+def forward_by_place(
+    first: int, last: int, spikes: A, found: A, many: A, words: A, weight: A, bias: A, pixel: A, origin: A, start: A,
+    begin: A, end: A, shift: A, current: A, sums: A,
+) -> None:
+    """`forward` where many channels meet in a place: they add up in registers (a third of the time, measured).
+
+    pixel [n] of each neuron, in C order, and origin [n]: where the weights of its channel begin for the tap of that
+    number; weight [tap * in * out]. Place p is reached, for j in start[p]:start[p + 1], by the pixels begin[j] up to
+    end[j] through taps as many numbers away from theirs as shift[j] says. Room: spikes [2 n], found [n], many
+    [pixels + 1].
+    """
+    for r in range(U(first), U(last)):
+        many[0] = U(0)
+        _by_bucket(words, r, r + U(1), U(0), pixel, origin, spikes, found, many[1:])
+        sum_places(current[r], bias, weight, found, many, start, begin, end, shift)
+        moments_of(current[r], sums[r, 0], sums[r, 1])
+
+
+@disjoint
 def moments(first: int, last: int, current: A, sums: A) -> None:
     """The sums of `forward` for currents that are there already."""
     for r in range(first, last):
@@ -94,36 +143,6 @@ def unscale(first: int, last: int, d_y: A, current: A, a: A, b: A, c: A) -> None
         to, x = d_y[r], current[r]
         for j in range(to.size):
             to[j] = a[j] * to[j] + b[j] * x[j] + c[j]
-
-
-@piece
-def _by_bucket(words: A, first: Any, last: Any, width: Any, bucket: A, origin: A, spikes: A, rows: A, many: A) -> None:
-    """Spikes of rows first..last - 1, sorted: bucket k's end before many[k], those of the one before at many[k - 1].
-
-    rows of each: (row - first) * width + origin[neuron]. spikes [2 n]: room; many [buckets + 1].
-    """
-    total = U(0)
-    for k in range(many.size):
-        many[k] = U(0)
-    for r in range(U(first), U(last)):
-        for w in range(U(words.shape[1])):
-            word, base = words[r, w], U(64) * U(w)
-            while word:
-                neuron = base + lowest(word)
-                word &= word - U(1)
-                which = bucket[neuron]
-                spikes[total] = which
-                spikes[total + U(1)] = np.uint32((r - U(first)) * U(width) + U(origin[neuron]))
-                total += U(2)
-                many[which] += U(1)
-    begin = U(0)
-    for k in range(many.size):
-        begin += many[k]
-        many[k] = begin - many[k]
-    for e in range(U(0), total, U(2)):
-        which = spikes[e]
-        rows[many[which]] = spikes[e + U(1)]
-        many[which] += U(1)
 
 
 @piece

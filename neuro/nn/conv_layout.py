@@ -25,6 +25,9 @@ CHUNK_BYTES = 1 << 18  # of gradients in float32 that wait in cache for the spik
 # Nanoseconds on one core at 2.6 GHz with AVX-512 (tests/bench/bench_conv.py): a run of weights, a multiply-add of a
 # run, a multiply-add of torch's dense convolution.
 NS_RUN, NS_SPARSE, NS_DENSE = 5.0, 1 / 14, 1 / 60
+MANY = (
+    512  # weights of a tap from which on a place adds up in registers (2 x 24 channels: twice as slow, 24 x 48: faster)
+)
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,26 @@ class Layout:
         buckets = len(self.geo.model) * self.groups * self.inputs
         return [np.empty(2 * most, np.uint32), np.empty(most, np.uint32), np.empty(buckets, np.uint64)]
 
+    @cached_property
+    def by_place(self) -> tuple[A, ...]:
+        """As `conv_kernels.forward_by_place` takes it."""
+        place, tap, pixel, count = self.geo.reach.astype(np.int64).T.copy()
+        start = np.searchsorted(place, np.arange(self.places + 1))
+        channel, pixels = (a.reshape(-1).astype(np.uint32) for a in np.indices((self.inputs, len(self.geo.kind))))
+        origin = (pixels * np.uint32(self.inputs) + channel) * np.uint32(self.each)
+        return pixels, origin, start, pixel, pixel + count, (tap - pixel) * (self.inputs * self.each)
+
+    @property
+    def in_registers(self) -> bool:
+        """Whether a place that is finished before the next one is cheaper than a spike that is."""
+        return self.groups == 1 and self.inputs * self.each >= MANY
+
+    def room_by_place(self) -> list[A]:
+        """For the spikes of a row, sorted by pixel; a thread's own."""
+        pixels = len(self.geo.kind)
+        n = pixels * self.inputs
+        return [np.empty(2 * n, np.uint32), np.empty(n, np.uint32), np.empty(pixels + 1, np.uint64)]
+
     def room(self) -> list[A]:
         """For the spikes of a row, sorted by kind; a thread's own."""
         kinds, neurons = self.geo.kinds + 1, len(self.geo.kind) * self.groups * self.inputs
@@ -141,6 +164,10 @@ class Layout:
         pixels = len(self.geo.start) - 1
         adds = float(self.geo.count.sum(dtype=np.int64)) / pixels * self.each
         return NS_RUN * len(self.geo.place) / pixels + NS_SPARSE * adds
+
+    def by_tap(self, weight: Tensor, factor: float) -> A:
+        """[tap, in, out], taps in C order, of a convolution without groups."""
+        return weight.detach().flatten(2).permute(2, 1, 0).mul(factor).contiguous().view(-1).numpy()
 
     def pack(self, weight: Tensor, factor: float) -> A:
         by_tap = weight.detach().reshape(self.groups, self.each, self.inputs, -1).permute(0, 2, 3, 1)

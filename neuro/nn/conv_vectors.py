@@ -39,6 +39,21 @@ def sum_runs(to: A, a: Any, add: A, at: A, first: Any, last: Any, shift: Any, n:
         to[int(a) : int(a) + int(n)] += add[k : k + int(n)]
 
 
+def sum_places(to: A, bias: A, add: A, at: A, many: A, start: A, first: A, last: A, shift: A) -> None:
+    """to [places * n] = bias [n] + for place p all of add[k:k + n], k = at[e] + shift[j], where j = start[p]..start[p +
+    1] - 1 and e = many[first[j]]..many[last[j]] - 1; in that order, in registers.
+
+    Vectors without gaps, to, bias and add all float32 or all float64, the others as `conv_layout.Layout.by_place` has
+    them; nothing is checked.
+    """
+    for place in range(start.size - 1):
+        total = to[place * bias.size : (place + 1) * bias.size]
+        total[:] = bias
+        for j in range(start[place], start[place + 1]):
+            for k in at[many[first[j]] : many[last[j]]].astype(np.int64) + shift[j]:
+                total += add[k : k + bias.size]
+
+
 def above(values: A, at: Any, limit: Any) -> Any:
     """Bit k, of 64, is set where values[at + k] > limit. A vector without gaps; nothing is checked."""
     return np.uint64(sum(1 << k for k, v in enumerate(values[int(at) : int(at) + 64]) if v > limit))
@@ -81,6 +96,14 @@ def _sum_runs(to: A, a: Any, add: A, at: A, first: Any, last: Any, shift: Any, n
     return call
 
 
+@overload(sum_places, strict=False)
+def _sum_places(to: A, bias: A, add: A, at: A, many: A, start: A, first: A, last: A, shift: A) -> Any:
+    def call(to, bias, add, at, many, start, first, last, shift):  # type: ignore[no-untyped-def]
+        _places(to, bias, add, at, many, start, first, last, shift)  # type: ignore[call-arg]
+
+    return call
+
+
 @overload(above, strict=False)
 def _above_of(values: A, at: Any, limit: Any) -> Any:
     return lambda values, at, limit: _above(values, np.uint64(at), limit)  # type: ignore[call-arg]
@@ -104,7 +127,7 @@ def _blocks(builder: Any, n: Any, widths: tuple[int, ...], body: Callable[[Any, 
     """body(first, width) for all of 0..n - 1: the widest blocks first, the narrowest last."""
     done = ir.Constant(n.type, 0)
     for width in widths:
-        end = builder.sub(n, builder.urem(n, ir.Constant(n.type, width)))
+        end = builder.sub(n, builder.urem(builder.sub(n, done), ir.Constant(n.type, width)))
         with cgutils.for_range_slice(builder, done, end, ir.Constant(n.type, width), n.type) as (first, _):
             body(first, width)
         done = end
@@ -149,22 +172,86 @@ def _sum(typing: Any, to: Any, a: Any, add: Any, at: Any, first: Any, last: Any,
             context.make_array(sig.args[k])(context, builder, arguments[k]).data for k in (0, 2, 3)
         )  # fmt: skip
         left, right = builder.gep(left, [arguments[1]]), builder.gep(right, [arguments[6]])
-        one = arguments[4].type(1)
 
         def body(begin: Any, width: int) -> None:
-            p = _vector(builder, left, begin, width)
-            total = cgutils.alloca_once(builder, p.type.pointee)
-            builder.store(builder.load(p, align=align), total)
-            with cgutils.for_range_slice(builder, arguments[4], arguments[5], one, one.type) as (e, _):
-                k = builder.zext(builder.load(builder.gep(lists, [e]), align=4), one.type)
-                q = _vector(builder, right, builder.add(k, begin), width)
-                builder.store(builder.fadd(builder.load(total), builder.load(q, align=align)), total)
-            builder.store(builder.load(total), p, align=align)
+            kept = _held(builder, [builder.load(p, align=align) for p in _several(builder, left, begin, width, full)])
+            _add_all(builder, kept, right, begin, width, lists, arguments[4], arguments[5])
+            for total, p in zip(kept, _several(builder, left, begin, width, full), strict=True):
+                builder.store(builder.load(total), p, align=align)
 
-        _blocks(builder, arguments[7], (8 * full, 4 * full, 2 * full, full, full // 2, 1), body)
+        _blocks(builder, arguments[7], _many_widths(full), body)
         return context.get_dummy_value()
 
     return types.void(to, a, add, at, first, last, shift, n), generate
+
+
+def _many_widths(full: int) -> tuple[int, ...]:
+    """From what eight registers hold down to one number; a multiple of 24 channels, or of 16, is mostly one of them."""
+    return (*(int(k * full) for k in (8, 6, 4, 3, 2, 1.5, 1, 0.5)), 1)
+
+
+def _several(builder: Any, data: Any, at: Any, width: int, full: int) -> list[Any]:
+    """Where ``width`` elements from data[at] on are loaded and stored, as vectors of up to ``full``."""
+    cuts = range(0, width, full)
+    return [_vector(builder, data, builder.add(at, at.type(k)), min(full, width - k)) for k in cuts]
+
+
+def _held(builder: Any, values: list[Any]) -> list[Any]:
+    """Room in registers for vectors that start as ``values``."""
+    kept = [cgutils.alloca_once(builder, v.type) for v in values]
+    for room, v in zip(kept, values, strict=True):
+        builder.store(v, room)
+    return kept
+
+
+def _add_all(builder: Any, kept: Any, data: Any, at: Any, width: int, lists: Any, first: Any, last: Any) -> None:
+    """kept += ``width`` elements from data[lists[e] + at] on, e = first..last - 1, one after the other."""
+    one, align = at.type(1), 4 if data.type.pointee == ir.FloatType() else 8
+    full = BYTES // align
+    with cgutils.for_range_slice(builder, first, last, one, one.type) as (e, _):
+        k = builder.zext(builder.load(builder.gep(lists, [e]), align=4), one.type)
+        for total, q in zip(kept, _several(builder, data, builder.add(k, at), width, full), strict=True):
+            builder.store(builder.fadd(builder.load(total), builder.load(q, align=align)), total)
+
+
+@intrinsic
+def _places(
+    typing: Any, to: Any, bias: Any, add: Any, at: Any, many: Any, start: Any, first: Any, last: Any, shift: Any
+) -> Any:
+    given = (to, bias, add, at, many, start, first, last, shift)
+    integers = types.uint32, types.uint64, *(types.int64,) * 4
+    fits = _flat(*given) and to.dtype == bias.dtype == add.dtype and to.dtype in (types.float32, types.float64)
+    if not fits or tuple(a.dtype for a in given[3:]) != integers:
+        raise TypeError(f"sum_places takes vectors of floats and integers in C order, got {given}")
+    align, full = to.dtype.bitwidth // 8, BYTES * 8 // to.dtype.bitwidth
+
+    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
+        arrays = [context.make_array(t)(context, builder, a) for t, a in zip(sig.args, arguments, strict=True)]
+        left, base, right, lists, ends, starts, begins, stops, shifts = (a.data for a in arrays)
+        n, places = (cgutils.unpack_tuple(builder, arrays[k].shape)[0] for k in (1, 5))
+        one = n.type(1)
+
+        def element(data: Any, k: Any) -> Any:
+            return builder.load(builder.gep(data, [k]), align=8)
+
+        def body(block: Any, width: int) -> None:
+            with cgutils.for_range(builder, builder.sub(places, one)) as loop:
+                p = loop.index
+                kept = _held(
+                    builder, [builder.load(q, align=align) for q in _several(builder, base, block, width, full)]
+                )
+                runs = element(starts, p), element(starts, builder.add(p, one))
+                with cgutils.for_range_slice(builder, *runs, one, one.type) as (j, _):
+                    bounds = element(ends, element(begins, j)), element(ends, element(stops, j))
+                    _add_all(builder, kept, right, builder.add(element(shifts, j), block), width, lists, *bounds)
+                at = builder.add(builder.mul(p, n), block)
+                for total, q in zip(kept, _several(builder, left, at, width, full), strict=True):
+                    builder.store(builder.load(total), q, align=align)
+
+        _blocks(builder, n, _many_widths(full), body)
+        return context.get_dummy_value()
+
+    return types.void(*given), generate
 
 
 @intrinsic

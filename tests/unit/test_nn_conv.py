@@ -107,10 +107,11 @@ def check(chain: Chain, x: Tensor, make: Any = _Pack.apply) -> None:
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-11)
 
 
-@pytest.fixture(params=["events", "dense"])
+@pytest.fixture(params=["events", "places", "dense"])
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """By events however many, or by torch however few."""
-    monkeypatch.setattr(conv_layout, "NS_DENSE", {"events": 1e9, "dense": 0.0}[request.param])
+    """By events however many, one by one or a place after the other, or by torch however few."""
+    monkeypatch.setattr(conv_layout, "NS_DENSE", 0.0 if request.param == "dense" else 1e9)
+    monkeypatch.setattr(conv_layout, "MANY", 0 if request.param == "places" else 1 << 30)
     return str(request.param)
 
 

@@ -17,7 +17,7 @@ from neuro.nn.conv_function import convolve
 from neuro.nn.conv_geometry import geometry
 from neuro.nn.conv_layout import Job
 from neuro.nn.conv_products import add_product
-from neuro.nn.conv_vectors import above, add_run, fetch, moments, sum_runs
+from neuro.nn.conv_vectors import above, add_run, fetch, moments, sum_places, sum_runs
 from neuro.nn.spikes import Spikes
 
 A = NDArray[Any]
@@ -141,3 +141,26 @@ def test_products_of_every_width_are_added_where_they_belong(dtype: Any) -> None
         for r in range(first, last):
             multiplied(one_by_one, 3, d, 2, w, 4, r, r + 1, n)
         assert np.array_equal(found, one_by_one)  # whatever rows are beside
+
+
+@kernel
+def by_places(to: A, bias: A, add: A, at: A, many: A, start: A, first: A, last: A, shift: A) -> None:
+    sum_places(to, bias, add, at, many, start, first, last, shift)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [1, 24, 43, 96, 130, 301])
+def test_places_add_up_in_registers_and_in_order(dtype: Any, n: int) -> None:
+    rng = np.random.default_rng(n)
+    bias, add, to = rng.random(n).astype(dtype), rng.random(2000).astype(dtype), np.zeros(4 * n, dtype)
+    at, many = rng.integers(50, 900, 12).astype(np.uint32), np.array([0, 3, 3, 7, 12], np.uint64)
+    tables = [[0, 2, 2, 3, 5], [0, 2, 1, 0, 3], [2, 4, 2, 1, 4], [5, -50, 0, 9, 700]]
+    by_places(to, bias, add, at, many, *(np.array(t, np.int64) for t in tables))
+    expected = []
+    for place in range(4):
+        total = bias.copy()
+        for j in range(tables[0][place], tables[0][place + 1]):
+            for k in at[int(many[tables[1][j]]) : int(many[tables[2][j]])]:
+                total += add[int(k) + tables[3][j] : int(k) + tables[3][j] + n]
+        expected.append(total)
+    assert np.array_equal(to, np.concatenate(expected))
