@@ -171,7 +171,8 @@ class _Series(torch.autograd.Function):
                 d_x.view(-1, inputs).numpy(), d_tables, d_bias, sent, delta, rows, np.zeros((2, WIDE), dtype),
             )  # fmt: skip
 
-        kernels.over_rows(job, torch.get_num_threads(), parts, steps * batch * p.shape[1])
+        work = steps * batch * max(p.shape[1], wide)  # the widest activity that is written
+        kernels.over_rows(job, torch.get_num_threads(), parts, work)
         bias = dense.total(d_bias)
         found: list[Tensor | None] = [None] * (count - 2)
         for k, w in enumerate(matrices):

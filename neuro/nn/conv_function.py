@@ -64,7 +64,7 @@ class _Convolve(torch.autograd.Function):
             return (None,) * 6
         weight, current, *dense = ctx.saved_tensors
         need_x, need_weight = ctx.needs_input_grad[:2]
-        g = g.permute(0, 1, 3, 4, 2).contiguous().view(*g.shape[:2], -1)
+        g = _channels_innermost(g)
         rows = g.shape[0] * g.shape[1]
         d_gamma = d_delta = d_bias = None
         a = b = c = np.zeros(0, g.numpy().dtype)
@@ -87,6 +87,17 @@ class _Convolve(torch.autograd.Function):
         return d_x, d_weight, d_bias, d_gamma, d_delta, None
 
 
+def _channels_innermost(g: Tensor) -> Tensor:
+    """[time, batch, channel, height, width] -> [time, batch, places * channel]."""
+    inner = g.permute(0, 1, 3, 4, 2)
+    if inner.is_contiguous() or not g.is_contiguous():
+        return inner.contiguous().view(*g.shape[:2], -1)
+    rows, channels, places = g.shape[0] * g.shape[1], g.shape[2], g.shape[3] * g.shape[4]
+    found = np.empty((rows, places, channels), g.numpy().dtype)
+    share(conv_kernels.turned, rows, g.numel(), g.view(rows, channels, places).numpy(), found)
+    return torch.from_numpy(found).view(*g.shape[:2], -1)
+
+
 def _currents(
     job: Job, lay: Layout, x: Tensor, events: Spikes | None, factor: float, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, A]:
@@ -96,12 +107,12 @@ def _currents(
     if events is not None:
         current = empty((rows, lay.places * lay.out), x.dtype)
         start = torch.zeros(lay.out, dtype=x.dtype) if bias is None else bias.detach().contiguous()
-        given, left = (events.words,), (current.numpy(), sums)
+        given, left = (events.words, lay.pack(weight, factor)), (current.numpy(), sums)
         if lay.in_registers:
-            arrays = (*given, lay.by_tap(weight, factor), start.numpy(), *lay.by_place, *left)
+            arrays = (*given, start.numpy(), *lay.by_place, *left)
             share(conv_kernels.forward_by_place, rows, current.numel(), *arrays, room=lay.room_by_place)
         else:
-            arrays = (*given, lay.pack(weight, factor), *lay.arguments, start.numpy(), *left)
+            arrays = (*given, *lay.arguments, start.numpy(), *left)
             share(conv_kernels.forward, rows, current.numel(), *arrays, room=lay.room)
         return current, sums
     dense = x.dense() if isinstance(x, (Spikes, Thinned)) else x.detach()
@@ -117,8 +128,8 @@ def _currents(
 def _state(carry: Carry | None, shape: tuple[int, ...], dtype: torch.dtype) -> tuple[A, A]:
     """i and m [batch, n] to start from, channels innermost."""
     if carry is None or carry.value is None:
-        size = (shape[1], shape[2] * shape[3] * shape[4])
-        return torch.zeros(size, dtype=dtype).numpy(), torch.zeros(size, dtype=dtype).numpy()
+        size, kind = (shape[1], shape[2] * shape[3] * shape[4]), torch.empty(0, dtype=dtype).numpy().dtype
+        return np.zeros(size, kind), np.zeros(size, kind)  # a fill by torch wakes its threads, which takes longer
     parts = [p.detach().to(dtype).permute(0, 2, 3, 1).flatten(1).contiguous() for p in carry.value]
     return parts[0].numpy(), parts[1].numpy()
 

@@ -89,8 +89,9 @@ def through(g: Given, need_x: bool, need_weight: bool) -> tuple[Tensor | None, T
     inputs = torch.from_numpy(d_x).view(*g.shape[:2], *g.shape[3:], -1).permute(0, 1, 4, 2, 3) if need_x else None
     if not need_weight:
         return inputs, None
-    total = torch.from_numpy(partial.sum(0))
-    return inputs, lay.unpack(total.mul_(g.factor), weight) if by_events else total.view(weight.shape)
+    if by_events:
+        return inputs, lay.unpack(partial, g.factor, weight)
+    return inputs, torch.from_numpy(partial.sum(0)).view(weight.shape)
 
 
 def _dense_weights(g: Given, a: int, b: int, held: Tensor, partial: A) -> None:

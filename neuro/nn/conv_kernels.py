@@ -117,10 +117,10 @@ def forward_by_place(
 ) -> None:
     """`forward` where many channels meet in a place: they add up in registers (a third of the time, measured).
 
-    pixel [n] of each neuron, in C order, and origin [n]: where the weights of its channel begin for the tap of that
-    number; weight [tap * in * out]. Place p is reached, for j in start[p]:start[p + 1], by the pixels begin[j] up to
-    end[j] through taps as many numbers away from theirs as shift[j] says. Room: spikes [2 n], found [n], many
-    [pixels + 1].
+    pixel [n] of each neuron, in C order, and origin [n]: where the weights of its channel are for the tap of that
+    number; weight [in * tap * out], taps in C order. Place p is reached, for j in start[p]:start[p + 1], by the pixels
+    begin[j] up to end[j], through taps as many numbers away from theirs as shift[j] says. Room: spikes [2 n], found
+    [n], many [pixels + 1].
     """
     for r in range(U(first), U(last)):
         many[0] = U(0)
@@ -210,3 +210,40 @@ def backward(
                     add_product(
                         d_x, pixel * members, d_y, at * out, matrix, begin * members, r, end, size * members
                     )
+
+
+@disjoint
+def turned(first: int, last: int, wide: A, deep: A) -> None:
+    """Rows first..last - 1: deep [rows, n, m] = wide [rows, m, n], each row turned."""
+    for r in range(U(first), U(last)):
+        for j in range(U(deep.shape[1])):
+            for k in range(U(deep.shape[2])):
+                deep[r, j, k] = wide[r, k, j]
+
+
+@disjoint
+def pack(weight: A, factor: Any, order: A, table: A) -> None:
+    """table [group, in, tap, out of a group] = factor weight [group, out of a group, in, order[tap]]."""
+    for g in range(U(table.shape[0])):
+        for i in range(U(table.shape[1])):
+            for t in range(U(table.shape[2])):
+                tap = U(order[t])
+                for o in range(U(table.shape[3])):
+                    table[g, i, t, o] = factor * weight[g, o, i, tap]
+
+
+@disjoint
+def unpack(partial: A, factor: Any, order: A, weight: A) -> None:
+    """weight [group, out, in, order[tap]] = factor times the sum over the parts of partial [parts, group, in, tap,
+    out], in their order; partial is overwritten."""
+    parts = U(partial.shape[0])
+    for g in range(U(partial.shape[1])):
+        for i in range(U(partial.shape[2])):
+            for t in range(U(partial.shape[3])):
+                tap, to = U(order[t]), partial[U(0), g, i, t]
+                for part in range(U(1), parts):
+                    add = partial[part, g, i, t]
+                    for o in range(to.size):
+                        to[o] += add[o]
+                for o in range(U(to.size)):
+                    weight[g, o, i, tap] = factor * to[o]

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neuro.nn import kernels
+from neuro.nn import conv_kernels, kernels
 from neuro.nn.conv_geometry import Geometry, geometry
 from neuro.nn.conv_products import ROWS
 from neuro.nn.joined import Carry
@@ -128,8 +128,8 @@ class Layout:
         place, tap, pixel, count = self.geo.reach.astype(np.int64).T.copy()
         start = np.searchsorted(place, np.arange(self.places + 1))
         channel, pixels = (a.reshape(-1).astype(np.uint32) for a in np.indices((self.inputs, len(self.geo.kind))))
-        origin = (pixels * np.uint32(self.inputs) + channel) * np.uint32(self.each)
-        return pixels, origin, start, pixel, pixel + count, (tap - pixel) * (self.inputs * self.each)
+        origin = (channel * np.uint32(len(self.geo.order)) + pixels) * np.uint32(self.each)
+        return pixels, origin, start, pixel, pixel + count, (tap - pixel) * self.each
 
     @property
     def in_registers(self) -> bool:
@@ -148,11 +148,6 @@ class Layout:
         return [np.empty((kinds, max(neurons, 4)), np.uint32), np.empty(kinds, np.uint64)]
 
     @cached_property
-    def _order(self) -> tuple[Tensor, Tensor]:
-        """Of taps, and back."""
-        return torch.from_numpy(self.geo.order), torch.from_numpy(np.argsort(self.geo.order))
-
-    @cached_property
     def bits(self) -> A:
         """The bit of each neuron of a row [place, channel] of spikes: those lie in the order of channels."""
         count = self.places * self.out
@@ -165,17 +160,22 @@ class Layout:
         adds = float(self.geo.count.sum(dtype=np.int64)) / pixels * self.each
         return NS_RUN * len(self.geo.place) / pixels + NS_SPARSE * adds
 
-    def by_tap(self, weight: Tensor, factor: float) -> A:
-        """[tap, in, out], taps in C order, of a convolution without groups."""
-        return weight.detach().flatten(2).permute(2, 1, 0).mul(factor).contiguous().view(-1).numpy()
-
     def pack(self, weight: Tensor, factor: float) -> A:
-        by_tap = weight.detach().reshape(self.groups, self.each, self.inputs, -1).permute(0, 2, 3, 1)
-        return by_tap[:, :, self._order[0]].mul_(factor).contiguous().view(-1).numpy()
+        """[group, in of a group, tap, out of a group] times factor; in C order where a place adds up in registers."""
+        table = np.empty((self.groups, self.inputs, len(self.geo.order), self.each), weight.detach().numpy().dtype)
+        order = np.arange(table.shape[2]) if self.in_registers else self.geo.order
+        conv_kernels.pack(self._by_group(weight), table.dtype.type(factor), order, table)
+        return table.reshape(-1)
 
-    def unpack(self, flat: Tensor, like: Tensor) -> Tensor:
-        by_tap = flat.view(self.groups, self.inputs, len(self.geo.order), self.each)
-        return by_tap[:, :, self._order[1]].permute(0, 3, 1, 2).reshape(like.shape)
+    def unpack(self, partial: A, factor: float, like: Tensor) -> Tensor:
+        """The sum of partial [parts, *], in the order of the kernels, times factor; partial is overwritten."""
+        found = torch.empty(like.shape, dtype=like.dtype)
+        parts = partial.reshape(-1, self.groups, self.inputs, len(self.geo.order), self.each)
+        conv_kernels.unpack(parts, partial.dtype.type(factor), self.geo.order, self._by_group(found))
+        return found
+
+    def _by_group(self, weight: Tensor) -> A:
+        return weight.detach().contiguous().view(self.groups, self.each, self.inputs, -1).numpy()
 
     def sparse(self, spikes: Spikes, size: int) -> bool:
         """Whether events are cheaper than a dense convolution by ``size`` weights: a function of the number of
