@@ -7,7 +7,9 @@ that was broken off resumes at any batch with ``start`` and sees what it would h
 from __future__ import annotations
 
 import math
+import os
 import queue
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
@@ -180,6 +182,8 @@ def _ahead(make: Callable[[int], Item], numbers: range) -> Iterator[Item]:
         return False
 
     def work() -> None:
+        if sys.platform == "linux":  # where a thread has a priority of its own: this one takes what the others leave
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         try:
             for number in numbers:
                 if not put((make(number), None)):
