@@ -219,6 +219,31 @@ def curves_picture(rows, path):
     plt.close(figure)
 
 
+def to_accuracy(result):
+    """Lines about whole training runs to the same accuracy (tests/proofs/speed_end_to_end.py)."""
+    lines = [
+        "## Training to the same accuracy",
+        "",
+        "`tests/proofs/speed_end_to_end.py`: the same networks, batches, initial weights and optimiser, two threads;",
+        "ours draws and augments its batches on the clock, the others find theirs ready. Seconds to the target of the",
+        "first seed; ratios of all seeds, and the ratio of an epoch, which does not depend on when a run reaches it.",
+        "",
+        "| task | axonport | peer | peer's time | ratio of each seed | mean | of an epoch |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for task, peers in result["summary"].items():
+        first = next(r["frameworks"] for r in result["runs"] if r["task"] == task)
+        for peer, row in peers.items():
+            each = ", ".join(f"{x:.2f}" for x in row["ratios"])
+            ours, theirs = (first[n]["to_target_s"] for n in ("neuro", peer))
+            lines.append(
+                f"| {task} | {ours:.2f} s | {NAMES[peer]} | {theirs:.1f} s | {each} | **{row['ratio']:.2f}** | "
+                f"{row['epoch_ratio']:.2f} |"
+            )
+    short = [name for name, good in result["checks"].items() if not good]
+    return [*lines, "", f"Short of the target: {'; '.join(short)}." if short else "Every target of it is met.", ""]
+
+
 def page(training, curves):
     """The text of docs/speed.md."""
     parts, limit = training["parts"], training["roofline"]
@@ -261,6 +286,9 @@ def page(training, curves):
             "",
         ]
     short = training["short"]
+    whole = load("speed_end_to_end")
+    if whole.get("summary") and not whole.get("quick"):
+        lines += to_accuracy(whole)
     lines += ["## Targets", ""]
     lines += ["Every target of the proof is met." if not short else "Short of the proof's targets:", ""]
     lines += [f"- {line.splitlines()[0][:300]}" for line in short]
