@@ -14,7 +14,10 @@ Methods: plain sequential training; HLOP in both of its forms, whose lateral syn
 neurons, anti-Hebbian) updates and nothing else: soft (`neuro.learn.inhibition`: inputs inhibit each other) and with
 lateral neurons, as in the paper; HLOP whose gradients are left alone, which shows that projection is what keeps; GPM;
 EWC; replay. Rate, softness, numbers of rows and passes, thresholds and strengths were chosen on validation splits of
-permuted digits (seeds 0 and 7), and are the same ones elsewhere up to the widths of layers.
+permuted digits (seeds 0 and 7), and are the same ones elsewhere up to the widths of layers; but GPM's
+threshold of permuted digits was chosen anew at their rate, and Braille's soft form sees traces of its neurons' leak,
+of a softness chosen on eight of its training repetitions at a time: of letters that are told by timing, rates alone
+do not hold what later repetitions need (2e-4 and 5e-5 of rates: 1.9 points forgotten of the test recordings).
 
 Asked of HLOP in its soft form, of means over seeds: permuted, ACC at or above GPM's and BWT at or above -0.005; nmnist
 and braille, BWT at or above -0.005 and ACC at or above GPM's less one test recording of each task; and everywhere
@@ -74,6 +77,8 @@ class Protocol:
     anneal: float = 0.0
     batch: int = 64
     gain: float = 1.0  # of currents, so that a few percent of the neurons fire in a step from the start
+    gpm: float = 0.97  # GPM's threshold
+    soft: Mapping[str, Any] = field(default_factory=lambda: {"softness": 2e-4})  # HLOP's soft form
     lateral: Mapping[str, Any] = field(default_factory=dict)  # more of HLOP
 
 
@@ -103,7 +108,7 @@ def split_nmnist(seed: int) -> list[Task]:
 PROTOCOLS = {
     "permuted": Protocol(
         (784, 800, 800, 10), {"a": (140, 60), "b": (160, 68), "c": (140, 64)},
-        lambda seed: permuted_digits(10, seed=seed), epochs=1, lr=0.3, anneal=0.5,
+        lambda seed: permuted_digits(10, seed=seed), epochs=1, lr=0.5, anneal=0.5, gpm=0.9,
         lateral={"passes": 3, "cool": 0.05, "repeats": 10, "sees": dict.fromkeys("abc", "rates")},
     ),
     "nmnist": Protocol(
@@ -113,6 +118,7 @@ PROTOCOLS = {
     "braille": Protocol(
         (72, 200, 200, 27), {"a": (20, 5), "b": (40, 20)}, split_braille,
         epochs=6, lr=0.1, momentum=0.9, scale=5.0, batch=8, cuba=True, gain=0.5,
+        soft={"softness": 3e-3, "sees": 0.9},
     ),
 }  # fmt: skip
 
@@ -142,10 +148,10 @@ def methods(protocol: Protocol) -> dict[str, Callable[[], Method]]:
     left: tuple[str, ...] = ("c",) if own else ()
     return {
         "plain": Method,
-        SOFT: lambda: Inhibition(softness=2e-4, leave_out=left),
+        SOFT: lambda: Inhibition(leave_out=left, **protocol.soft),
         "hlop": lambda: HLOP(rows=protocol.rows, **protocol.lateral),
         OFF: lambda: HLOP(rows=protocol.rows, repeats=0, project=False),
-        "gpm": lambda: GPM(fixed=True, threshold=0.97, rise=0.0, leave_out=left),
+        "gpm": lambda: GPM(fixed=True, threshold=protocol.gpm, rise=0.0, leave_out=left),
         "ewc": lambda: EWC(strength=1000.0),
         "replay": lambda: Replay(samples=50),
     }
@@ -153,7 +159,7 @@ def methods(protocol: Protocol) -> dict[str, Callable[[], Method]]:
 
 def settings(protocol: Protocol, method: Method, seeds: int) -> str:
     """What a result was found with. What is HLOP's alone stands in the method."""
-    others = ("tasks", "rows", "lateral")
+    others = ("tasks", "rows", "lateral", "gpm", "soft")
     shown = {f.name: getattr(protocol, f.name) for f in fields(protocol) if f.name not in others}
     if not protocol.anneal:
         del shown["anneal"]

@@ -84,7 +84,7 @@ def plain(levels: np.ndarray, voice: Voice, recording: int) -> np.ndarray:
 
     with np.errstate(over="ignore"):
         key = np.uint64(key_of(np.uint64(voice.seed), np.uint64(voice.epoch), np.uint64(recording)))
-        u = [2 * float(uniform(key, np.uint64(k))) - 1 for k in range(4)]
+        u = [2 * float(uniform(key, np.uint64(k))) - 1 for k in (*range(4), *range(16, 22))]
     frames, bands = levels.shape
     base = np.maximum(levels - (float(levels.max()) - voice.reach), 0.0)
     length = max(1, round(frames * math.exp(voice.tempo * u[3])))
@@ -96,7 +96,8 @@ def plain(levels: np.ndarray, voice: Voice, recording: int) -> np.ndarray:
             place = min(max(b + voice.warp * u[0] + voice.warp * u[1] / 2 * away, 0.0), bands - 1.0)
             rows = [np.interp(place, np.arange(bands), base[min(f, frames - 1)]) for f in (int(at), int(at) + 1)]
             y = rows[0] + (at - int(at)) * (rows[1] - rows[0])
-            out[i, b] = max(y + voice.tilt * u[2] * away, 0.0)
+            colour = sum(u[3 + j] * math.cos(math.pi * j * (b + 0.5) / bands) for j in range(1, 7))
+            out[i, b] = max(y + voice.tilt * u[2] * away + voice.colour * colour, 0.0)
     return out
 
 
@@ -108,7 +109,7 @@ def some_levels(seed: int, lengths: tuple[int, ...]) -> tuple[np.ndarray, np.nda
 @pytest.mark.parametrize("seed", range(5))
 def test_voices_equal_the_equation(seed: int) -> None:
     levels, offsets = some_levels(seed, (9, 1, 14, 2))
-    voice = Voice(reach=40.0, warp=1.7, tempo=0.3, tilt=2.5, seed=seed, epoch=3)
+    voice = Voice(reach=40.0, warp=1.7, tempo=0.3, tilt=2.5, colour=4.0, seed=seed, epoch=3)
     found = vary(levels, offsets, np.array([4, 7, 0, 1]), voice, tail=3)
     for k, recording in enumerate((4, 7, 0, 1)):
         expected = plain(levels[offsets[k] : offsets[k + 1]], voice, recording)
@@ -133,14 +134,27 @@ def test_noise_has_the_variance_it_says_and_differs_from_cell_to_cell() -> None:
     assert abs(np.corrcoef(found[:-1].ravel(), found[1:].ravel())[0, 1]) < 0.02
 
 
+def test_colour_has_the_variance_it_says_and_stays_for_a_recording() -> None:
+    levels, offsets = np.full((2000 * 3, spectrum.BANDS), 80, np.uint8), np.arange(2001) * 3
+    found = vary(levels, offsets, np.arange(2000), Voice(reach=50.0, colour=3.0), tail=0) - 50.0
+    assert abs(found.std() - 3.0) < 0.1
+    assert np.array_equal(found[:, 0], found[:, 2])
+    assert abs(np.corrcoef(found[:-1, 0].ravel(), found[1:, 0].ravel())[0, 1]) < 0.02
+    steps = np.diff(found[:, 0], axis=1)
+    assert steps.std() < 1.0  # smooth over bands
+
+
 def test_kernel_equals_its_python() -> None:
     kernel = getattr(voices._vary, "py_func", voices._vary)
     levels, offsets = some_levels(2, (5, 3))
-    voice = Voice(reach=40.0, warp=1.0, tempo=0.2, tilt=1.0, noise=1.0, seed=1, epoch=2)
+    voice = Voice(reach=40.0, warp=1.0, tempo=0.2, tilt=1.0, noise=1.0, colour=2.0, seed=1, epoch=2)
     found = vary(levels, offsets, np.arange(2), voice, tail=1)
     again = np.zeros_like(found)
     with np.errstate(over="ignore"):
-        kernel(levels, offsets, np.arange(2), np.array([1.0, 0.2, 1.0, 1.0]), 40.0, np.uint64(1), np.uint64(2), again)
+        at = np.pi * (np.arange(7) + 0.5) / 7
+        waves = np.cos(np.arange(1, 7)[:, None] * at)
+        amounts = np.array([1.0, 0.2, 1.0, 1.0, 2.0])
+        kernel(levels, offsets, np.arange(2), amounts, 40.0, np.uint64(1), np.uint64(2), waves, np.empty(7), again)
     assert np.allclose(again, found, atol=1e-12)
 
 
