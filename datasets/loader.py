@@ -12,6 +12,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -183,7 +184,8 @@ def _ahead(make: Callable[[int], Item], numbers: range) -> Iterator[Item]:
 
     def work() -> None:
         if sys.platform == "linux":  # where a thread has a priority of its own: this one takes what the others leave
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+            with suppress(OSError):  # where that is forbidden it is only slower
+                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
         try:
             for number in numbers:
                 if not put((make(number), None)):

@@ -25,9 +25,8 @@ CHUNK_BYTES = 1 << 19  # of gradients in float32 that wait in cache for the spik
 # Nanoseconds on one core at 2.6 GHz with AVX-512 (tests/bench/bench_conv.py): a run of weights, a multiply-add of a
 # run, a multiply-add of torch's dense convolution.
 NS_RUN, NS_SPARSE, NS_DENSE = 5.0, 1 / 14, 1 / 60
-MANY = (
-    512  # weights of a tap from which on a place adds up in registers (2 x 24 channels: twice as slow, 24 x 48: faster)
-)
+# Weights of a tap from which on a place adds up in registers (2 x 24 channels: twice as slow, 24 x 48: faster).
+MANY = 512
 
 
 @dataclass(frozen=True)
