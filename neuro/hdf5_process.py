@@ -91,7 +91,7 @@ class _Process:
         while len(found) < size:
             left = until - time.monotonic()
             if left <= 0 or not poll.poll(left * 1000):
-                raise Ended(f"reading it does not end within {patience:g} s")
+                raise Ended(f"reading it does not end within {round(patience, 1):g} s")
             part = os.read(pipe, min(size - len(found), 1 << 20))
             if not part:
                 raise Ended(self._how())

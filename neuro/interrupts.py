@@ -9,9 +9,10 @@ import _thread
 import signal
 import sys
 import threading
+import time
 from typing import Any
 
-PAUSE_S = 0.01  # by then the callback has returned
+PAUSE_S = 0.01  # from the end of the hook: by then the callback has returned
 
 
 def keep() -> None:
@@ -23,9 +24,16 @@ def _again(lost: Any) -> None:
     if lost.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(lost)
         return
-    timer = threading.Timer(PAUSE_S, _send)
-    timer.daemon = True
-    timer.start()
+    state = {"left": False}  # an interrupt that meets this hook is lost as well, and on a busy machine it may take long
+    threading.Thread(target=_later, args=(state,), daemon=True).start()
+    state["left"] = True  # nothing after this looks for signals until the callback is over
+
+
+def _later(state: dict[str, bool]) -> None:
+    while not state["left"]:
+        time.sleep(PAUSE_S)
+    time.sleep(PAUSE_S)
+    _send()
 
 
 def _send() -> None:
