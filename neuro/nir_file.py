@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
 import zipfile
 from collections.abc import Mapping
@@ -77,7 +78,7 @@ def _read_guarded(path: Path, max_bytes: int, root: str) -> Tree:
     from neuro.nir_worker import unpack
 
     patience = PATIENCE_S + path.stat().st_size / 1e7
-    question = (str(path.absolute()), str(max_bytes), str(int(patience)), root)
+    question = (str(path.absolute()), str(max_bytes), str(math.ceil(patience)), root)
     try:
         return unpack(b"".join(answers(question, patience, WORKER)))
     except FormatError:  # the one that the reader met
