@@ -203,6 +203,7 @@ def test_an_interrupt_that_python_forgets_comes_again() -> None:
     """One that is raised in a weak reference's callback is only printed by Python, and the program goes on."""
     script = """
 import signal, time, weakref
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests in the background ignores it
 import neuro.cli
 class Thing: pass
 def work():
