@@ -8,6 +8,7 @@ file costs that process and is one error here.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def asked(path: Path, wanted: str) -> Iterator[bytes]:
     Raises:
         BadEventFile: what that process says is wrong with the file, or how it ended.
     """
-    question = (str(path.absolute()), str(4 * MAX_CHUNK), str(max(1, round(PATIENCE_S))), wanted)
+    question = (str(path.absolute()), str(4 * MAX_CHUNK), str(math.ceil(PATIENCE_S)), wanted)
     found, refusal = False, ""
     try:
         for content in answers(question, PATIENCE_S, WORKER):
