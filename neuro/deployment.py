@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro import reference
+from neuro.drawing import Here
 from neuro.errors import DoesNotFit, RunError, SimulationError, UnsupportedNode
 from neuro.events import EventSet
 from neuro.files import write_json
 from neuro.ir import Network
+from neuro.loading import load
 from neuro.views import raster, view
 
 if TYPE_CHECKING:
@@ -177,6 +180,7 @@ def deploy(
     progress: Progress = lambda _: None,
     dt: float = 1e-3,
     door: Mapping[str, Any] | None = None,
+    draw: Here | None = None,
 ) -> Report:
     """Compile to each chip, simulate every sample, certify some, estimate, export.
 
@@ -190,6 +194,7 @@ def deploy(
         timeout_s: for the oracle's process. strict: refuse approximations (PrecisionLoss).
         float_accuracy: if the caller has measured it on these events already.
         dt: seconds per step, of a module or of arrays that do not say. door: arguments for the door, e.g. axes.
+        draw: who draws the pictures (`neuro.drawing`); default: this process.
 
     Raises:
         SimulationError: the events do not suit the network. ConversionError: the model cannot become one.
@@ -202,12 +207,12 @@ def deploy(
     steps = steps or steps_of(network, data)
     folder = None if out is None else Path(out)
     with _claimed(folder):
-        progress("float reference")
-        decided, accuracy = _float_decisions(network, data, steps)
+        draw = draw or Here()
+        decided = cache(partial(_float_decisions, network, data, steps, progress))
         results = {}
         for name in names:
             results[name] = _on_chip(
-                name, network, data, steps, decided, folder, certify_samples, timeout_s, strict, progress
+                name, network, data, steps, decided, folder, certify_samples, timeout_s, strict, progress, draw
             )
         report = Report(
             dataset=data.name,
@@ -216,9 +221,10 @@ def deploy(
             dt=network.dt,
             seed=seed,
             versions=versions(),
-            float_accuracy=float(accuracy if float_accuracy is None else float_accuracy),
+            float_accuracy=float((decided() == data.labels).mean()) if float_accuracy is None else float_accuracy,
             chips=results,
         )
+        draw.finish()
         if folder is not None:
             write_json(folder / "report.json", report.to_json())  # last: its presence means the folder is whole
     return report
@@ -263,12 +269,13 @@ def _claimed(folder: Path | None) -> Iterator[None]:
         lock.release()
 
 
-def _float_decisions(network: Network, data: EventSet, steps: int) -> tuple[NDArray[np.int64], float]:
+def _float_decisions(network: Network, data: EventSet, steps: int, progress: Progress) -> NDArray[np.int64]:
     """Decision of the float network on every sample: with torch where it is there, else the reference."""
+    progress("float reference")
+    load("neuro.train.evaluate")
     from neuro.train.evaluate import decisions
 
-    decided = decisions(network, data, steps=steps)
-    return decided, float((decided == data.labels).mean())
+    return decisions(network, data, steps=steps)
 
 
 def _on_chip(
@@ -276,13 +283,15 @@ def _on_chip(
     network: Network,
     data: EventSet,
     steps: int,
-    decided: NDArray[np.int64],
+    decided: Callable[[], NDArray[np.int64]],
     folder: Path | None,
     certify_samples: int,
     timeout_s: float,
     strict: bool,
     progress: Progress,
+    draw: Here,
 ) -> ChipReport:
+    """decided: what the float network does, asked for when the pictures are being drawn."""
     from neuro.hardware import compile as compile_network
     from neuro.hardware.baseline import table as baseline
     from neuro.hardware.target import load_target
@@ -305,8 +314,8 @@ def _on_chip(
     not_written: tuple[str, ...] = ()
     if folder is not None:
         progress(f"{chip}: export and draw")
-        files, not_written, shown = _write(network, program, data, steps, folder)
-        write_json(folder / chip / "view.json", view(data.classes, data.labels, answers.decision, decided, shown))
+        files, not_written, shown = _write(network, program, data, steps, folder, draw)
+        write_json(folder / chip / "view.json", view(data.classes, data.labels, answers.decision, decided(), shown))
         files["view"] = f"{chip}/view.json"
     chosen = spread_over_classes(data.labels, certify_samples)
     matches: Mapping[str, Any] = {
@@ -331,7 +340,7 @@ def _on_chip(
         substitutions=program.substitutions,
         accuracy=float((answers.decision == data.labels).mean()),
         samples=len(data),
-        agrees_with_float=float((answers.decision == decided).mean()),
+        agrees_with_float=float((answers.decision == decided()).mean()),
         matches=matches,
         energy_j=table.pop("energy_j"),
         latency_s=table.pop("latency_s"),
@@ -410,7 +419,7 @@ def _certificate(program: Program, dense: NDArray[np.uint8], timeout_s: float, e
 
 
 def _write(
-    network: Network, program: Program, data: EventSet, steps: int, folder: Path
+    network: Network, program: Program, data: EventSet, steps: int, folder: Path, draw: Here
 ) -> tuple[dict[str, str], tuple[str, ...], dict[str, Any]]:
     """Exports and pictures of one chip: kind -> path inside the folder; why a format could not be written; and the
     spikes of the recording that was drawn."""
@@ -430,12 +439,12 @@ def _write(
             files[name] = path
         except (UnsupportedNode, DoesNotFit) as refusal:
             refused.append(f"no file for {name}: {refusal}")
-    pictures, shown = _draw(network, program, data, steps, folder)
+    pictures, shown = _draw(network, program, data, steps, folder, draw)
     return files | pictures, tuple(refused), shown
 
 
 def _draw(
-    network: Network, program: Program, data: EventSet, steps: int, folder: Path
+    network: Network, program: Program, data: EventSet, steps: int, folder: Path, draw: Here
 ) -> tuple[dict[str, str], dict[str, Any]]:
     """One recording as a raster, its load on cores and links, and the membrane of the readout beside the float
     network's where there is one."""
@@ -457,14 +466,13 @@ def _draw(
     sent = {"input": dense[:, 0], **layers}
     spikes = raster(sent, program.dt, shown, label, int(trace.decision[0]))
     files = {"raster": f"{chip}_raster.png"}
-    plots.save(plots.raster(layers, program.dt, title), folder / files["raster"])
+    draw(folder / files["raster"], plots.raster, layers, program.dt, title)
     files["floorplan"] = f"{chip}_floorplan.png"
-    plots.save(floorplan(program, trace, title), folder / files["floorplan"])
+    draw(folder / files["floorplan"], floorplan, program, trace, title)
     if probes and program.output in program.scale:
         late = program.skew[program.output]
         chip_v = trace.probes[probes[0]][late : late + steps, 0] * program.scale[program.output]
         float_v = reference.run(network, dense).v[program.output].reshape(steps, -1)
-        figure = plots.membrane(chip_v, float_v, program.dt, title, data.classes, label)
         files["membrane"] = f"{chip}_membrane.png"
-        plots.save(figure, folder / files["membrane"])
+        draw(folder / files["membrane"], plots.membrane, chip_v, float_v, program.dt, title, data.classes, label)
     return files, spikes

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +23,7 @@ from neuro.errors import (
 )
 from neuro.events import EventSet
 from neuro.ir import Network
+from neuro.loading import load
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,25 +34,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 DEMO_PRESET = "braille"
-SIMULATING = ("neuro.hardware.compile", "neuro.hardware.simulate", "neuro.jit")
-FLOAT = ("neuro.deployment", "neuro.train.evaluate")
-DRAWING = ("matplotlib.backends.backend_agg", "matplotlib.figure")
-
-
-def _load(*modules: str) -> None:
-    """Import what a command is about to need.
-
-    Meanwhile without the garbage collector, which goes through all that has been imported again and again, a fifth of
-    the time (measured), and afterwards without it looking at that any more."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        for name in modules:
-            import_module(name)
-        gc.freeze()
-    finally:
-        if collecting:
-            gc.enable()
+SIMULATING = ("neuro.hardware.compile", "neuro.hardware.simulate", "neuro.jit", "neuro.deployment")
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,7 +193,7 @@ def evaluate(
 
     chip: a name, or "all": then a chip that cannot hold the network has "refused", the reason, for an answer.
     """
-    _load(*SIMULATING, *FLOAT)
+    load(*SIMULATING, "neuro.train.evaluate")
     from neuro.deployment import chip_names, run_program, steps_of
     from neuro.hardware import compile as compile_network
     from neuro.train.evaluate import evaluate as evaluate_float
@@ -266,22 +247,25 @@ def deploy(
     progress: Progress = lambda _: None,
 ) -> Report:
     """`neuro.deploy` on a run or a NIR file."""
-    _load(*SIMULATING, *FLOAT, *DRAWING)
-    from neuro.deployment import deploy as deploy_network
+    from neuro.drawing import beside
 
-    events = open_data(subject, data, dataset)
-    return deploy_network(
-        subject.network,
-        events,
-        chips=chip,
-        out=out,
-        steps=steps or subject.steps,
-        certify_samples=certify_samples,
-        timeout_s=timeout_s,
-        strict=strict,
-        seed=subject.seed,
-        progress=progress,
-    )
+    with beside() as draw:
+        load(*SIMULATING)
+        from neuro.deployment import deploy as deploy_network
+
+        return deploy_network(
+            subject.network,
+            open_data(subject, data, dataset),
+            chips=chip,
+            out=out,
+            steps=steps or subject.steps,
+            certify_samples=certify_samples,
+            timeout_s=timeout_s,
+            strict=strict,
+            seed=subject.seed,
+            progress=progress,
+            draw=draw,
+        )
 
 
 def demo(out: Path | str, *, console: Console) -> Report:
@@ -319,7 +303,7 @@ def simulate(
     Raises:
         BadEventFile: no such file, or not in its layout. SimulationError: samples that do not suit the network.
     """
-    _load(*SIMULATING)
+    load(*SIMULATING)
     from neuro.datasets.npz import load_events_npz, write_npz
     from neuro.hardware import compile as compile_network
     from neuro.hardware import simulate as run
