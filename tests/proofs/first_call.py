@@ -6,7 +6,7 @@
   pieces took booked to them and not to it;
 - then, with what is on disk: `neuro simulate`, `evaluate` and `deploy` (without the oracle, which is another program)
   of a run, from starting Python to its end, each under 2 s, the least of three: imports, loading of kernels and the
-  work itself. Nothing is compiled again.
+  work itself. Nothing is compiled again. Python keeps its own bytecode, as it does unless it is told not to.
 
 `--quick`: without the cold demo, on a run of one epoch, and judged by what is compiled again, which a busy machine
 cannot change. Exits 1 where one of these falls short.
@@ -63,13 +63,21 @@ finally:
 """
 
 
-def watched(arguments: list[str], folder: Path, cache: Path) -> tuple[float, list[tuple[str, float]]]:
+def surroundings(cache: Path, warm: bool) -> dict[str, str]:
+    """The environment of a command. warm: bytecode is kept beside the kernels, for the next one."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("NUMBA_DISABLE_JIT", "PYTHONDONTWRITEBYTECODE")}
+    told = {"PYTHONPYCACHEPREFIX": str(cache / "bytecode")} if warm else {"PYTHONDONTWRITEBYTECODE": "1"}
+    return kept | {"NUMBA_CACHE_DIR": str(cache)} | told
+
+
+def watched(arguments: list[str], folder: Path, cache: Path, warm: bool) -> tuple[float, list[tuple[str, float]]]:
     """(seconds of the whole process, what it compiled)."""
     said = folder / "compiled.json"
-    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_DISABLE_JIT"} | {"NUMBA_CACHE_DIR": str(cache)}
     began = time.perf_counter()
     command = [sys.executable, "-c", WATCHED, str(said), *arguments]
-    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True, timeout=1200)
+    done = subprocess.run(
+        command, env=surroundings(cache, warm), cwd=folder, capture_output=True, text=True, timeout=1200
+    )
     seconds = time.perf_counter() - began
     if done.returncode:
         raise SystemExit(f"neuro {' '.join(arguments)}: {done.stderr[-2000:]}")
@@ -78,10 +86,9 @@ def watched(arguments: list[str], folder: Path, cache: Path) -> tuple[float, lis
 
 def plain(arguments: list[str], folder: Path, cache: Path) -> float:
     """Seconds of the command line as a user starts it."""
-    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_DISABLE_JIT"} | {"NUMBA_CACHE_DIR": str(cache)}
     command = [sys.executable, "-c", "from neuro.cli import main; main()", *arguments]
     began = time.perf_counter()
-    subprocess.run(command, env=environment, cwd=folder, capture_output=True, check=True, timeout=600)
+    subprocess.run(command, env=surroundings(cache, True), cwd=folder, capture_output=True, check=True, timeout=600)
     return time.perf_counter() - began
 
 
@@ -119,9 +126,9 @@ def main() -> int:
                     "epochs = 1\n" if line.startswith("epochs") else line for line in config.splitlines(keepends=True)
                 )
             )
-            seconds, compiled = watched(["train", "short.toml", "--holdout", "--out", "demo/run"], folder, cache)
+            seconds, compiled = watched(["train", "short.toml", "--holdout", "--out", "demo/run"], folder, cache, False)
         else:
-            seconds, compiled = watched(["demo", "--out", "demo"], folder, cache)
+            seconds, compiled = watched(["demo", "--out", "demo"], folder, cache, False)
         total = sum(s for _, s in compiled)
         result["cold"] = {"seconds": seconds, "compile_seconds": total, "kernels": by_kernel(compiled)}
         print(f"cold: {seconds:.1f} s, of which {total:.1f} s compile {len(compiled)} kernels", flush=True)
@@ -137,8 +144,8 @@ def main() -> int:
         }
         result["warm"] = {}
         for word, arguments in commands.items():
-            watched(arguments, folder, cache)  # what it needs beyond the demo
-            _, again = watched(arguments, folder, cache)
+            watched(arguments, folder, cache, True)  # what it needs beyond the demo
+            _, again = watched(arguments, folder, cache, True)
             least = min(plain(arguments, folder, cache) for _ in range(3))
             result["warm"][word] = {"seconds": least, "compiled_again": len(again)}
             print(f"neuro {word}: {least:.2f} s warm, {len(again)} kernels compiled again", flush=True)
