@@ -11,10 +11,15 @@ loudness does not matter; quieter is silence, and silence follows the word. With
 neighbours (`neuro.datasets.voices.contrast`), which takes out part of what a microphone and a voice add to all of them.
 With option adapt the front end knows who speaks into which microphone: the mean spectrum over all recordings of the
 speaker in the file, whatever was said, is brought to a common one (`neuro.datasets.voices.adapt`), as an ear or an
-amplifier that adapts slowly does. It sees no labels, but it hears the speaker: say so beside a result with it.
+amplifier that adapts slowly does. It sees no labels, but it hears the speaker: say so beside a result with it. Option
+own does so with the mean spectrum of the recording itself (`neuro.datasets.voices.own`), and hears nothing else.
 `neuro.datasets.delta.delta_modulate` with a follower that starts in silence makes ON/OFF events of what is left:
 channel = (threshold * 40 + band) * 2 + polarity. With option layout = "image" a step has the shape (2 thresholds, 1,
 40) instead, channel threshold * 2 + polarity of an image as wide as there are bands, for convolutions along them.
+
+With option layout = "word" there is no delta modulation: a word is an image (1, 48 rows of 20 ms, 40 bands), and a
+pixel has an event for each ``level`` dB (`neuro.datasets.words`). One step of 0.96 s sees the whole word as counts
+(`neuro.train.config.DataConfig.high`), shorter steps see it arrive.
 
 groups hold the speaker. Splits: as published, recordings 0-4 of each digit and speaker are "test", the others are
 "train" and "valid" by their index. With option unseen = SPEAKER that speaker is "valid" and all others are "train":
@@ -28,7 +33,7 @@ from __future__ import annotations
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +48,8 @@ from neuro.datasets.delta import delta_modulate
 from neuro.datasets.npz import Wanted, read_arrays
 from neuro.datasets.source import Source, verify
 from neuro.datasets.spectrum import BANDS, HOP, log_mel, read_wav
-from neuro.datasets.voices import Voice, adapt, contrast, vary
+from neuro.datasets.voices import Voice, adapt, contrast, own, vary
+from neuro.datasets.words import ROWS, WORD, word_events
 from neuro.errors import BadConfig, BadEventFile
 from neuro.events import EventSet
 from neuro.extend import did_you_mean
@@ -62,7 +68,9 @@ OPTIONS: dict[str, object] = {
     "range": 50.0,  # dB below the loudest cell of a recording that count
     "contrast": 0.0,  # share of the mean over neighbouring bands that is taken off
     "adapt": 0.0,  # share of a speaker's mean spectrum that is taken off
-    "layout": "flat",  # or "image"
+    "own": 0.0,  # share of a recording's own mean spectrum that is taken off
+    "layout": "flat",  # or "image", or "word"
+    "level": 5.0,  # dB of an event in layout "word"
     "unseen": "",  # a speaker
     "without": "",  # a speaker
     "warp": 0.0,  # this and the next four: `neuro.datasets.voices.vary`; bands
@@ -226,13 +234,17 @@ def read(split: str, path: Path | None, **options: Any) -> EventSet:
     """The reader behind `SOURCE`; options: `OPTIONS`."""
     bad: list[str] = []
     amounts: Any = {name: number(name, options[name], bad) for name in ("warp", "tempo", "tilt", "noise", "colour")}
-    given: Any = {name: number(name, options[name], bad) for name in ("range", "contrast", "adapt")}
+    given: Any = {name: number(name, options[name], bad) for name in ("range", "contrast", "adapt", "own", "level")}
     seeds: Any = {name: int(number(name, options[name], bad, whole=True)) for name in ("seed", "epoch")}
     bad += [f"tempo is {amounts['tempo']:g}, allowed 0..1"] if amounts["tempo"] > 1 else []
     bad += [f"contrast is {given['contrast']:g}, allowed 0..1"] if given["contrast"] > 1 else []
     bad += [f"adapt is {given['adapt']:g}, allowed 0..1"] if given["adapt"] > 1 else []
-    if options["layout"] not in ("flat", "image"):
-        bad.append(f"layout is {options['layout']!r}, allowed 'flat' and 'image'")
+    bad += [f"own is {given['own']:g}, allowed 0..1"] if given["own"] > 1 else []
+    bad += ["level is 0, it must be positive dB"] if given["level"] == 0 else []
+    if options["layout"] not in ("flat", "image", "word"):
+        bad.append(f"layout is {options['layout']!r}, allowed 'flat', 'image' and 'word'")
+    elif options["layout"] == "word" and (options["thresholds"], options["substeps"]) != (OPTIONS["thresholds"], 1):
+        bad.append("layout 'word' has no delta modulation: leave out thresholds and substeps, or take another layout")
     unseen, without = options["unseen"], options["without"]
     for option, name in (("unseen", unseen), ("without", without)):
         if not isinstance(name, str):
@@ -248,30 +260,42 @@ def read(split: str, path: Path | None, **options: Any) -> EventSet:
         found = replace(found, levels=adapt(found.levels, found.offsets, found.speaker, given["adapt"]))
     found = found.of(_split(found, split, str(unseen), str(without)))
     voice = Voice(given["range"], **amounts, **seeds)
-    events = _events(found, options["thresholds"], options["substeps"], voice, given["contrast"])
+    heard = _heard(found, voice, given["own"], given["contrast"])
+    if options["layout"] == "word":
+        columns = word_events(heard, given["level"], HOP, BANDS)
+        return EventSet(*columns, found.digit, _groups(found), (1, ROWS, BANDS), WORD, DIGITS, "digits")
+    events = _events(found, options["thresholds"], options["substeps"], heard)
     return _image(events) if options["layout"] == "image" else events
 
 
-def _events(found: Levels, thresholds: Any, substeps: Any, voice: Voice, share: float) -> EventSet:
+def _heard(found: Levels, voice: Voice, mean: float, neighbours: float) -> Iterator[NDArray[np.float64]]:
+    """Levels behind the front end, some recordings at a time: float64[n, time, BANDS], dB."""
     ids = (found.speaker * 1_000_000 + found.index) * 10 + found.digit
-    times, channels, counts, longest = [], [], [], 0
     for first in range(0, len(ids), _CHUNK):
         some = np.arange(first, min(first + _CHUNK, len(ids)))
         offsets = found.offsets[first : some[-1] + 2]
         levels = vary(found.levels[offsets[0] : offsets[-1]], offsets - offsets[0], ids[some], voice, round(TAIL / HOP))
-        levels = contrast(levels, share)
+        yield contrast(own(levels, mean), neighbours)
+
+
+def _groups(found: Levels) -> NDArray[np.int64]:
+    return np.array([speaker_group(name) for name in found.speakers], np.int64)[found.speaker]
+
+
+def _events(found: Levels, thresholds: Any, substeps: Any, heard: Iterable[NDArray[np.float64]]) -> EventSet:
+    times, channels, counts, longest = [], [], [], 0
+    for levels in heard:
         longest = max(longest, levels.shape[1])
         steps, channel, bounds = delta_modulate(levels, thresholds, substeps, np.zeros(BANDS))
         times.append((steps * (HOP / substeps)).astype(np.float32))
         channels.append(channel)
         counts.append(np.diff(bounds))
-    groups = np.array([speaker_group(name) for name in found.speakers], np.int64)[found.speaker]
     columns = (
         np.concatenate([np.zeros(0, np.float32), *times]),
         np.concatenate([np.zeros(0, np.int32), *channels]),
         np.concatenate([[0], np.cumsum(np.concatenate([np.zeros(0, np.int64), *counts]))]).astype(np.int64),
         found.digit,
-        groups,
+        _groups(found),
     )
     width = np.atleast_1d(np.asarray(thresholds, np.float64)).shape[0] * BANDS * 2
     return EventSet(*columns, (width,), max(longest, 1) * HOP, DIGITS, "digits")

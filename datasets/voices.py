@@ -1,6 +1,6 @@
 """Spoken words as another voice might have said them: log-mel levels moved, stretched, tilted and noisy (neuro.jit).
 
-`adapt` and `contrast` are no variations but what every recording goes through: the colour of a speaker and a
+`adapt`, `own` and `contrast` are no variations but what every recording goes through: the colour of a speaker and a
 microphone is taken off, and bands stand against their neighbours."""
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ NEIGHBOURS = 12  # bands to either side
 SPEECH = 25.0  # dB: frames whose loudest band is less far below a recording's loudest cell are speech
 DEEPEST = 50.0  # dB below a recording's loudest cell: in a mean spectrum what is quieter counts as that
 SLOPE = -0.5  # dB per band: the mean spectrum that all speakers are brought to falls as that of speech does
+VOICED = 15.0  # dB: frames with a band above this are what the mean spectrum of one word is taken over (`own`)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _CELL_COUNTER = np.uint64(1 << 41)
 _COLOUR_COUNTER = 16  # and those after it: one for each wave of a colour
@@ -152,6 +153,20 @@ def contrast(levels: NDArray[np.float64], share: float) -> NDArray[np.float64]:
     mean = (ends[:, :, last] - ends[:, :, first]) / (last - first)
     contrasted: NDArray[np.float64] = levels - share * mean
     return contrasted
+
+
+def own(levels: NDArray[np.float64], share: float) -> NDArray[np.float64]:
+    """y - share (m - mean(m)) in the voiced frames of a recording, y in the others; with m [bands] the mean of y over
+    the voiced frames of that recording, whose loudest band is above VOICED: float64[n, time, bands], dB.
+
+    The subtraction of the cepstral mean of one utterance (Atal 1974), in log-mel bands: it hears nothing but the word
+    itself. What a voice and a microphone add to all of a word goes, and with it what the word says all the time."""
+    if not share:
+        return levels
+    voiced = levels.max(axis=2, keepdims=True, initial=0.0) > VOICED
+    mean = (levels * voiced).sum(axis=1, keepdims=True) / np.maximum(voiced.sum(axis=1, keepdims=True), 1)
+    taken: NDArray[np.float64] = levels - share * (mean - mean.mean(axis=2, keepdims=True)) * voiced
+    return taken
 
 
 def adapt(

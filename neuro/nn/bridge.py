@@ -50,6 +50,7 @@ class _Draft:
     inner: dict[str, list[Edge]] = field(default_factory=dict)  # by the layer that needs them
     norms: dict[str, nn.Module] = field(default_factory=dict)  # batch norm behind a weight layer
     sends: dict[str, str] = field(default_factory=dict)  # of a layer that is two nodes, the one that sends its spikes
+    enters: dict[str, str] = field(default_factory=dict)  # of a layer that is two nodes, the one that listens
     bad: list[str] = field(default_factory=list)
 
 
@@ -96,7 +97,7 @@ def to_network(
     for source, target in edges:
         all_edges += draft.inner.pop(source, [])  # a recurrence closes before the layer is left
         reads_v = target == OUTPUT and (readout or net.readout) != "count"
-        all_edges.append((source if reads_v else draft.sends.get(source, source), target))
+        all_edges.append((source if reads_v else draft.sends.get(source, source), draft.enters.get(target, target)))
     shape = net.input_shape if input_shape is None else tuple(input_shape)
     enters = ir.Input(shape, net.high if high is None else high)
     nodes = {INPUT: enters, **draft.nodes, OUTPUT: ir.Output(readout or net.readout)}
@@ -226,8 +227,18 @@ def _delay(draft: _Draft, name: str, layer: Delay) -> None:
 
 def _taps(draft: _Draft, name: str, layer: Taps) -> None:
     steps = layer.get_buffer("steps").numpy()
-    n = layer.channels
-    draft.nodes[name] = ir.Linear(np.tile(np.eye(n), (len(steps), 1)), np.repeat(steps, n)[:, None].repeat(n, 1))
+    n, copies = layer.shape[0], np.tile(np.eye(layer.shape[0]), (len(steps), 1))
+    late = np.repeat(steps, n)
+    if len(layer.shape) == 1:
+        draft.nodes[name] = ir.Linear(copies, late[:, None].repeat(n, 1))
+        return
+    draft.nodes[f"{name}_copies"] = ir.Conv2d(
+        copies[:, :, None, None], (1, 1), (0, 0), (1, 1), 1, np.zeros(len(copies))
+    )
+    shape = (len(late), *layer.shape[1:])
+    draft.nodes[name] = ir.Delay(np.broadcast_to(late[:, None, None], shape).copy())
+    draft.enters[name] = f"{name}_copies"
+    draft.inner[name] = [(f"{name}_copies", name)]
 
 
 def _recurrent(draft: _Draft, name: str, layer: Recurrent) -> None:

@@ -43,19 +43,23 @@ class Delay(Temporal):
 class Taps(Temporal):
     """Several delays of every channel side by side: y[t, k n + j] = x[t - steps[k], j], [time, batch, len(steps) n].
 
+    channels: n, or (n, height, width) of a feature map, whose places stay: [time, batch, len(steps) n, height, width].
+    A convolution behind it has a kernel over time too, of len(steps) steps that may lie apart.
+
     With weights w and -w behind the taps (0, d) a neuron without leak integrates the last d steps: what came in goes
     out again d steps later. So a chip without decay forgets.
     """
 
-    def __init__(self, steps: Sequence[int], channels: int) -> None:
+    def __init__(self, steps: Sequence[int], channels: int | tuple[int, ...]) -> None:
         super().__init__()
         self.register_buffer("steps", _steps(np.array(steps)))
-        self.channels = channels
+        self.shape = (channels,) if isinstance(channels, int) else tuple(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         steps = self.get_buffer("steps").tolist()
         late = [min(d, len(x)) for d in steps]  # beyond the end of the sample nothing arrives
-        return torch.cat([functional.pad(x[: len(x) - d], (0, 0, 0, 0, d, 0)) for d in late], -1)
+        x = x.clone()  # bits become numbers once, not for each delay
+        return torch.cat([functional.pad(x[: len(x) - d], (0, 0) * (x.dim() - 1) + (d, 0)) for d in late], 2)
 
     def resume(self, x: Tensor, carry: Carry) -> Tensor:
         return _after(self, x, carry, int(self.get_buffer("steps").max()))
@@ -63,7 +67,7 @@ class Taps(Temporal):
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         steps = self.get_buffer("steps").tolist()
         past = remembered(x, state, max(steps))
-        return torch.cat([past[d] if d < len(past) else torch.zeros_like(x) for d in steps], -1), past
+        return torch.cat([past[d] if d < len(past) else torch.zeros_like(x) for d in steps], 1), past
 
 
 class DelayedLinear(Temporal):

@@ -354,7 +354,8 @@ class DelaySpec:
 
 @dataclass(frozen=True)
 class TapsSpec:
-    """Each channel at several delays, side by side: the first tap of all channels, then the second, and so on."""
+    """Each channel at several delays, side by side: the first tap of all channels, then the second, and so on. Of a
+    feature map too: a convolution behind it has a kernel over time."""
 
     steps: tuple[int, ...]
 
@@ -363,9 +364,9 @@ class TapsSpec:
         return [] if good else [f"steps must be one or more delays in 0..{MAX_DELAY_STEPS}, got {list(self.steps)}"]
 
     def build(self, shape: Shape) -> nn.Module:
-        if len(shape) != 1:
-            raise NetworkError(f"taps want a vector, get {shape}; put a flatten in front")
-        return Taps(self.steps, shape[0])
+        if len(shape) not in (1, 3):
+            raise NetworkError(f"taps want a vector or (channel, height, width), get {shape}")
+        return Taps(self.steps, shape)
 
 
 @dataclass(frozen=True)
