@@ -18,7 +18,7 @@ from neuro.nn import adaptive_kernels as loops
 from neuro.nn import kernels
 from neuro.nn.fused import Rule, surrogate_kind
 from neuro.nn.joined import Carry
-from neuro.nn.recurrent import bits_of, few, table_of, to_weight
+from neuro.nn.recurrent import bits_of, gathers, scatters, table_of, to_weight
 from neuro.nn.spikes import Spikes
 from neuro.nn.tile import ROWS, lanes, panels
 
@@ -82,7 +82,7 @@ class _Loop(torch.autograd.Function):
         steps, batch, n = len(x), x.shape[1], math.prod(call.shape)
         ctx.learn = call.graph and any(ctx.needs_input_grad[4 : 4 + len(NAMES)])
         none = x.new_empty((0, 0, 0), dtype=given[0].dtype)
-        events = w_in is not None and isinstance(x, Spikes) and few(x, call.carry is not None)
+        events = w_in is not None and isinstance(x, Spikes) and gathers(x, n, call.carry)
         current = none if events else x.dense() if isinstance(x, Spikes) else x.detach()
         if w_in is not None and not events:
             current = nn.functional.linear(current, w_in.detach(), None if bias is None else bias.detach())
@@ -139,7 +139,7 @@ class _Loop(torch.autograd.Function):
             x, w_in = front
             d_x = (flat @ w_in).view(x.shape) if need[0] else None
             d_bias = flat.sum(0) if need[2] else None
-            if need[1] and isinstance(x, Spikes) and few(x, False):
+            if need[1] and isinstance(x, Spikes) and scatters(x, n):
                 d_in = to_weight(x.words[:0], x.words, flat, w_in.shape[1])
             elif need[1]:
                 d_in = flat.t() @ (x.dense() if isinstance(x, Spikes) else x).reshape(len(flat), -1)

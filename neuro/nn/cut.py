@@ -29,7 +29,7 @@ from neuro.nn.adaptive import AdLIF
 from neuro.nn.joined import Carry, Chain
 from neuro.nn.layers import Neuron, Population, Recurrent, weights
 from neuro.nn.neurons import NeuronParams, State, reset_membrane
-from neuro.nn.recurrent import bits_of, few, to_weight
+from neuro.nn.recurrent import bits_of, scatters, to_weight
 from neuro.nn.spikes import Spikes
 from neuro.nn.thinned import Thinned
 
@@ -301,7 +301,7 @@ def returned(ctx: Any, like: Tensor) -> Spikes:
 
 def outer(flat: Tensor, x: Tensor) -> Tensor:
     """flat^T x, by events where there are few. flat: [rows, n]."""
-    if isinstance(x, Spikes) and few(x, False):
+    if isinstance(x, Spikes) and scatters(x, flat.shape[1]):
         return to_weight(x.words[:0], x.words, flat, x.n)
     dense = x.dense() if isinstance(x, (Spikes, Thinned)) else x.detach()
     return flat.t() @ dense.flatten(0, 1)

@@ -19,7 +19,7 @@ from neuro.nn.dense import linear as whole_linear
 from neuro.nn.joined import Carry, Chain, joins
 from neuro.nn.layers import Neuron, weights
 from neuro.nn.masked import MaskedLinear
-from neuro.nn.recurrent import few, table_of
+from neuro.nn.recurrent import gathers, table_of
 from neuro.nn.spikes import Spikes
 from neuro.nn.thinned import Thinned
 
@@ -108,7 +108,7 @@ class _Entering(torch.autograd.Function):
 def currents(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """[time, batch, out], without history."""
     n = len(weight)
-    if not isinstance(x, Spikes) or not few(x, False):
+    if not isinstance(x, Spikes) or not gathers(x, n):
         dense = x.dense() if isinstance(x, (Spikes, Thinned)) else x.detach()
         return functional.linear(dense, weight.detach(), None if bias is None else bias.detach())
     y = torch.empty((*x.shape[:2], n), dtype=x.dtype)

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from neuro.nn import crossover, kernels
 from neuro.nn import dense_kernels as dk
-from neuro.nn import kernels
 from neuro.nn.fused import Rule, surrogate_kind
 from neuro.nn.joined import Carry, Chain, joins
 from neuro.nn.layers import Neuron, weights
@@ -31,9 +31,6 @@ A = NDArray[Any]
 LEARNABLE = ("alpha", "beta", "v_threshold")
 NAMES = (*LEARNABLE, "v_reset", "gain_syn", "gain", "drive")
 WIDE = int(dk.WIDE)
-# Share of inputs that fire above which the dense product is taken. Two runs of bench_crossover.py (two threads,
-# AVX-512, other work on the machine) put it at 0.11 to 0.23 for 512 to 2048 neurons and did not agree: an estimate.
-CROSSOVER = 0.25
 GROUP = 2048  # rows of activity of a group of samples: half a MiB a block in float32, of 2 MiB of second-level cache
 CHUNK = 1 << 22  # elements of dense activity made at a time from bits: 16 MiB in float32
 
@@ -317,7 +314,7 @@ def sparse(x: Tensor) -> Lists | Tensor:
     n = spikes.shape[-1]
     start = np.empty(len(spikes.words) + 1, np.int64)
     dk.starts(spikes.words, start)
-    if start[-1] > CROSSOVER * len(spikes.words) * (n + dk.PAD):
+    if not crossover.layer(int(start[-1]), len(spikes.words), n + dk.PAD):  # the lists are padded, half on average
         return spikes
     return Lists.of(spikes.words, n, start)
 

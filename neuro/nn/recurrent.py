@@ -15,18 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neuro.nn import bits, kernels
+from neuro.nn import bits, crossover, kernels
 from neuro.nn import recurrent_kernels as loops
 from neuro.nn.fused import Rule, _grid_arguments, surrogate_kind
 from neuro.nn.joined import Carry
 from neuro.nn.neurons import State
+from neuro.nn.pages import paged
 from neuro.nn.spikes import Spikes, Words
 from neuro.nn.tile import ROWS, panels
 
-# Share of ones above which the matrix product of zeros and ones is taken, not the sum of rows of the ones. Two runs of
-# bench_crossover.py (two threads, AVX-512, other work on the machine) put it at 0.02 to 0.27 for 512 and 1024 neurons
-# and did not agree; an estimate.
-MANY = 0.25
+WORD = int(loops.WORD)
 
 
 @dataclass(frozen=True)
@@ -72,25 +70,42 @@ def run(
     return found if membrane else (found, None)
 
 
-def few(x: Spikes, rows_of_carry: bool) -> bool:
-    """Whether to go by events. A long sample in pieces always does: the choice would depend on the pieces."""
-    return rows_of_carry or x.total() <= MANY * x.numel()
+def gathers(x: Spikes, n: int, carry: object = None) -> bool:
+    """Whether currents of n neurons go by events. A long sample in pieces (``carry``) always does: the choice would
+    depend on the pieces."""
+    return carry is not None or crossover.gather(x.total(), len(x.words), x.n, n)
+
+
+def scatters(x: Spikes, n: int) -> bool:
+    """Whether the gradient of the weights from x to n neurons goes by events."""
+    return crossover.scatter(x.total(), len(x.words), x.n, n)
 
 
 def table_of(weight: Tensor) -> NDArray[Any]:
     """[n, sources] transposed, with a row of zeros behind it."""
-    table = np.zeros((weight.shape[1] + 1, weight.shape[0]), weight.numpy().dtype)
-    table[:-1] = weight.numpy().T
+    n, sources = weight.shape
+    table = paged((sources + 1, n), weight.numpy().dtype)
+    torch.from_numpy(table)[:-1].copy_(weight.t())  # in tiles, a quarter of the time of NumPy's (measured)
+    table[-1] = 0
     return table
 
 
 def to_weight(before: Words, words: Words, d: Tensor, sources: int) -> Tensor:
     """sum over rows of d[row] s[row]^T, [n, sources]; the spikes are ``before``, then ``words``. d: [rows, n]."""
-    n = d.shape[1]
-    total, index = np.zeros((sources + 1, n), d.numpy().dtype), np.empty((n, sources + 4), np.uint64)
-    size = len(d) * n * max(1, sources // 32)
-    kernels.over_rows(loops.scatter, torch.get_num_threads(), n, size, before, words, d.numpy(), total, index)
-    return torch.from_numpy(total[:-1]).t()
+    n, threads = d.shape[1], torch.get_num_threads()
+    # the columns of each part by themselves: along a row of all of them, a processor reads ahead those of another thread,
+    # which then waits for them (measured)
+    wide = -(-n // (WORD * threads)) * WORD
+    parts = -(-n // wide)
+    total = paged((parts, sources + 1, wide), d.numpy().dtype)
+    total.fill(0)
+    index, size = np.empty((parts, sources + 4), np.uint64), len(d) * n * max(1, sources // 32)
+    kernels.over_rows(loops.scatter, threads, parts, size, before, words, d.numpy(), total, index)
+    found = d.new_empty((n, sources))
+    for k in range(parts):
+        part = found[k * wide : (k + 1) * wide]
+        part.copy_(torch.from_numpy(total[k, :-1, : len(part)]).t())
+    return found
 
 
 def bits_of(spikes: Tensor) -> Words:
@@ -128,7 +143,7 @@ class _Loop(torch.autograd.Function):
         ctx.learn = call.graph and any(ctx.needs_input_grad[4:7])
         learn_alpha = call.graph and bool(ctx.needs_input_grad[4])
         steps, none = len(x), weight.new_empty((0, 0, 0))
-        events = w_in is not None and isinstance(x, Spikes) and few(x, call.carry is not None)
+        events = w_in is not None and isinstance(x, Spikes) and gathers(x, n, call.carry)
         current = none if events else x.dense() if isinstance(x, Spikes) else x.detach()
         if w_in is not None and not events:
             current = nn.functional.linear(current, w_in.detach(), None if bias is None else bias.detach())
@@ -181,7 +196,7 @@ class _Loop(torch.autograd.Function):
         if need[3]:
             words = ctx.words.reshape(steps * batch, -1)
             sent = Spikes(words, (steps, batch, n), v.dtype)
-            if few(sent, False):
+            if scatters(sent, n):
                 d_weight = to_weight(ctx.before, words, flat, n)
             else:
                 early = Spikes(ctx.before, (1, batch, n), v.dtype).dense()
@@ -192,7 +207,7 @@ class _Loop(torch.autograd.Function):
             x, w_in = front
             d_x = (flat @ w_in).view(x.shape) if need[0] else None
             d_bias = flat.sum(0) if need[2] else None
-            if need[1] and isinstance(x, Spikes) and few(x, False):
+            if need[1] and isinstance(x, Spikes) and scatters(x, n):
                 d_in = to_weight(x.words[:0], x.words, flat, w_in.shape[1])
             elif need[1]:
                 d_in = flat.t() @ (x.dense() if isinstance(x, Spikes) else x).reshape(len(flat), -1)

@@ -143,24 +143,27 @@ def forward(
 
 @disjoint
 def scatter(first: int, last: int, before: A, words: A, d: A, total: A, index: A) -> None:
-    """total [sources + 1, n] += spikes^T @ d, columns first..last - 1 only; d [rows, n]. The last row is nobody's.
+    """total [parts, sources + 1, columns] += spikes^T @ d, of parts first..last - 1; d [rows, n], its columns cut into
+    the parts. The last source is nobody.
 
     The spikes of rows 0.. are ``before``, those of the rows behind it ``words`` from its start.
-    Room: index [columns, sources + 4].
+    Room: index [parts, sources + 4].
     """
-    early, names, nobody = U(before.shape[0]), index[U(first)], U(total.shape[0] - 1)
-    for start in range(U(first), U(last), U(WIDE)):
-        stop = min(U(start) + U(WIDE), U(last))
-        for row in range(U(d.shape[0])):
-            r = U(row)
-            count = listed(before[r] if r < early else words[r - early], names, nobody)
-            given = d[r]
-            e = ZERO
-            while e < count:
-                sums = total[names[e]]
-                for k in range(U(start), stop):
-                    sums[k] += given[k]
-                e += ONE
+    early, names, nobody, n = U(before.shape[0]), index[U(first)], U(total.shape[1] - 1), U(d.shape[1])
+    for p in range(U(first), U(last)):
+        mine, begin = total[p], U(p) * U(total.shape[2])
+        for start in range(begin, min(begin + U(total.shape[2]), n), U(WIDE)):
+            size = min(U(WIDE), min(begin + U(total.shape[2]), n) - U(start))
+            for row in range(U(d.shape[0])):
+                r = U(row)
+                count = listed(before[r] if r < early else words[r - early], names, nobody)
+                given = d[r, U(start):U(start) + size]
+                e = ZERO
+                while e < count:
+                    sums = mine[names[e], U(start) - begin:U(start) - begin + size]
+                    for k in range(size):
+                        sums[k] += given[k]
+                    e += ONE
 
 
 @piece

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neuro.nn import dense, kernels
+from neuro.nn import crossover, dense, kernels
 from neuro.nn.joined import Carry
 from neuro.nn.layers import IF, LI, LIF, CubaLI, CubaLIF, Neuron
 from neuro.nn.masked import MaskedLinear
@@ -141,7 +141,7 @@ def test_chunks_of_steps_are_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_paths_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, linear, x = neurons(LIF, 70, learn=True), matrix(70), events(9, 3, 0.2)
     sparse = both(layer, linear, x)[0]
-    monkeypatch.setattr(dense, "CROSSOVER", 0.0)
+    monkeypatch.setattr(crossover, "R", -1.0)
     assert_same([sparse, both(layer, linear, x)[0]])
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from neuro.nn import LIF, CubaLIF, MaskedLinear, Recurrent, SpikingNetwork, fused, kernels, recurrent
+from neuro.nn import LIF, CubaLIF, MaskedLinear, Recurrent, SpikingNetwork, crossover, fused, kernels
 from neuro.nn.joined import Carry
 from neuro.nn.spikes import Spikes
 from neuro.nn.surrogate import SURROGATES, surrogate
@@ -129,8 +131,8 @@ def test_the_input_of_a_joined_linear_gets_its_gradient() -> None:
 
 def test_dense_and_sparse_gradients_of_the_weights_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     found = []
-    for many in (0.0, 1.0):
-        monkeypatch.setattr(recurrent, "MANY", many)
+    for share in (-1.0, math.inf):
+        monkeypatch.setattr(crossover, "C", share)
         layer, carry = build(40), Carry()
         layer.resume(drawn(3, 5, 40), carry)
         layer.resume(drawn(8, 5, 40, seed=2), carry).sum().backward()
