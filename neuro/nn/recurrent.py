@@ -93,8 +93,8 @@ def table_of(weight: Tensor) -> NDArray[Any]:
 def to_weight(before: Words, words: Words, d: Tensor, sources: int) -> Tensor:
     """sum over rows of d[row] s[row]^T, [n, sources]; the spikes are ``before``, then ``words``. d: [rows, n]."""
     n, threads = d.shape[1], torch.get_num_threads()
-    # the columns of each part by themselves: along a row of all of them, a processor reads ahead those of another thread,
-    # which then waits for them (measured)
+    # the columns of each part by themselves: along a row of all of them, a processor reads ahead those of another
+    # thread, which then waits for them (measured)
     wide = -(-n // (WORD * threads)) * WORD
     parts = -(-n // wide)
     total = paged((parts, sources + 1, wide), d.numpy().dtype)
