@@ -31,6 +31,7 @@ from neuro.nn.tile import TALL, lanes, panels
 A = NDArray[Any]
 WIDE = int(dk.WIDE)
 FITS = 3 << 20  # bytes of matrices in whose presence a second-level cache of 2 MiB still serves: estimated
+NARROW = 32  # outputs: the input's gradient of a layer that has fewer is done sooner by a product (`neuro.nn.dense`)
 PARTS = 4  # of the batch, each with sums of its own: fixed, so that results do not depend on threads
 ROWS = 512  # of a group of samples: half a MiB of activity for a layer of 256 in float32
 
@@ -60,7 +61,7 @@ def series(chains: tuple[Chain, ...], x: Tensor) -> tuple[Tensor, int] | None:
     found = list(itertools.takewhile(lambda made: made is not None, (_layer(chain, x) for chain in chains)))
     sizes = [-(-len(w) // WIDE) * WIDE * w.shape[1] * w.element_size() for w, _, _ in found]  # type: ignore[misc]
     count = sum(total <= FITS for total in itertools.accumulate(sizes))
-    if not count:
+    if not count or (count == 1 and len(found[0][0]) < NARROW and x.requires_grad):  # type: ignore[index]
         return None
     lists = dense.sparse(x)
     if not isinstance(lists, Lists):

@@ -1,14 +1,13 @@
-"""Gradients of a convolution's weights and input, given that of its currents.
+"""Gradients of a convolution's weights and input, given those of its currents or of the spikes behind them.
 
 Rows are cut into `PARTS`, whatever the number of threads; each part has a weight gradient of its own, and they are
-added in order. Within a part the gradient of the currents, the events and the gradient of the input meet in cache, and
-all parts of a thread are one compiled call: Python between them had threads wait for each other (a seventh of a
-training step, measured).
+added in order. All is one compiled call (`conv_passes.backward`) but what torch has to do: the weights of what was
+convolved dense, and the inputs of groups.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from neuro.nn import conv_kernels
-from neuro.nn.conv_layout import Job, Layout, share
+from neuro.nn import conv_kernels, conv_passes
+from neuro.nn.conv_layout import BLOCK, CACHED, Job, Layout, by_sample, share
 from neuro.nn.conv_products import ROWS
+from neuro.nn.deals import hands
 from neuro.nn.spikes import Spikes
 
 A = NDArray[Any]
@@ -30,13 +30,14 @@ MOST_PARTIAL = 1 << 24  # numbers in all parts' weight gradients
 
 @dataclass(frozen=True)
 class Given:
-    """d_y [rows, places * out]: gradient of the currents, or of what the norm (a, b, c, currents) made of them, which
-    becomes that of the currents. events: what was convolved, times factor; None: x was, [time, batch, *]."""
+    """d_y [rows, places * out]: gradient of the currents, or room for it where there are neurons. events: what was
+    convolved, times factor; None: x was, [time, batch, *]. current: of the forward pass, empty where there are no
+    neurons."""
 
     job: Job
     lay: Layout
     d_y: Tensor
-    norm: tuple[A, A, A, A] | None
+    current: A
     events: Spikes | None
     factor: float
     x: Tensor | None
@@ -44,60 +45,137 @@ class Given:
     shape: tuple[int, ...]
 
 
-def through(g: Given, need_x: bool, need_weight: bool) -> tuple[Tensor | None, Tensor | None]:
-    """(gradient of x, channels innermost in memory; gradient of the weight), None where not needed."""
+@dataclass(frozen=True)
+class Fired:
+    """What goes back through neurons and norm, as `conv_passes.backward` takes it: g [time, batch, n] or room for it,
+    where wide_g [rows, channels, places] is as torch has it. after: from the forward pass's factors to the state it
+    began with. rule: from kind to c_uh. norm, known: of the norm."""
+
+    g: A
+    wide_g: A
+    after: tuple[Any, ...]
+    rule: tuple[Any, ...]
+    norm: int
+    known: A
+
+
+@dataclass
+class Found:
+    """d_x: channels innermost in memory. held: sums of the gradient, see `conv_passes`. None where not asked for."""
+
+    d_x: Tensor | None = None
+    d_weight: Tensor | None = None
+    held: A = field(default_factory=lambda: np.zeros((conv_passes.GRADIENTS, 0)))
+
+
+def through(g: Given, fired: Fired | None, need_x: bool, need_weight: bool) -> Found:
+    """Back through neurons and norm, where there are, and the convolution."""
     lay, d_y, weight = g.lay, g.d_y.numpy(), g.weight.detach()
-    rows, by_events = len(d_y), need_weight and g.events is not None
+    rows, by_events, dtype = len(d_y), need_weight and g.events is not None, d_y.dtype
     tiles = -(-rows // ROWS)
     parts = max(1, min(PARTS, MOST_PARTIAL // weight.numel(), tiles))
     ends = np.array([min(rows, tiles * k // parts * ROWS) for k in range(parts + 1)])
-    partial = np.empty((parts, weight.numel() if need_weight else 0), d_y.dtype)
-    d_x = np.empty((rows if need_x else 0, len(lay.geo.kind) * lay.inputs * lay.groups), d_y.dtype)
+    partial = np.empty((parts, weight.numel() if need_weight else 0), dtype)
+    nothing = np.empty((0, 0), dtype)
+    none = partial[:, :0].copy()
+    inputs = len(lay.geo.kind) * lay.inputs * lay.groups
+    d_x = np.empty((rows if need_x else 0, inputs), dtype)
     matrix = weight.flatten(2).transpose(1, 2).reshape(lay.out, -1).numpy()
-    nothing = np.empty((0, 0), d_y.dtype)
     words = g.events.words if g.events is not None else np.empty((0, 0), np.uint64)
-    *norm, current = g.norm or (nothing[0:0].reshape(-1),) * 3 + (nothing,)
-    normed = g.norm is not None and (by_events or not need_weight)
-    arrays: tuple[Any, ...] = (
-        ends, words, d_y, current, *norm, normed, *lay.gathered, partial if by_events else nothing, lay.geo.reach,
-        matrix, d_x if lay.groups == 1 else nothing,
-    )  # fmt: skip
-    held = weight if by_events and lay.groups == 1 else weight.contiguous(memory_format=torch.channels_last)
-    threads = torch.get_num_threads()
+    d_weight = torch.empty(weight.shape, dtype=weight.dtype)
+    by_group = d_weight.view(lay.groups, lay.each, lay.inputs, -1).numpy()
+    ending = dtype.type(g.factor), lay.geo.order, by_group
+    dense = need_weight and not by_events
+    normed = fired is not None and g.job.norm is not None
+    steps = fired.g.shape[0] if fired is not None else 0
+    block = min(BLOCK, max(64, CACHED // max(steps, 1) // 64 * 64))
 
-    def run(first: int, last: int, *lists: Any) -> None:
-        if need_weight and not by_events:
+    def room() -> list[A]:
+        size = d_y.shape[1] if fired is not None else 0
+        lines = *np.empty((7, block), dtype), np.empty((steps, block), dtype)
+        held = np.empty((conv_passes.GRADIENTS, lay.out if fired is not None else 0))
+        return [*lay.lists(rows, by_events), *lines, held, *np.empty((3, size), dtype)]
+
+    if fired is None:
+        back = Fired(
+            nothing[None], nothing[None], _no_state(dtype), _no_rule(dtype), conv_passes.GIVEN, np.empty((0, 0))
+        )
+    else:
+        back = fired
+    sums = np.empty((back.g.shape[1], 2, lay.out))
+    front = (back.g, back.wide_g, g.current, *back.after, d_y, sums, *back.rule, back.norm, back.known)
+    onwards = (need_x or need_weight) and not dense
+    towards = partial if by_events else none
+    left = (
+        ends,
+        by_sample(g.shape[0], g.shape[1]),
+        words,
+        *lay.gathered,
+        towards,
+        lay.geo.reach,
+        matrix,
+        d_x if lay.groups == 1 else nothing,
+        *ending,
+    )
+    arrays = (fired is not None, *front, onwards, normed, *left)
+    own = hands(conv_passes.PHASES + parts, d_y.size, conv_passes.backward, arrays, room)
+    found = Found(held=own[11])
+    if dense:
+        held = weight.contiguous(memory_format=torch.channels_last)
+
+        def weights(first: int, last: int) -> None:
             for part in range(first, last):
-                _dense_weights(g, int(ends[part]), int(ends[part + 1]), held, partial[part])
-        conv_kernels.backward(first, last, *lists, *arrays)
-        if need_x and lay.groups > 1:
+                _dense_weights(
+                    g, int(ends[part]), int(ends[part + 1]), held, own[12:] if normed else None, partial[part]
+                )
+
+        _alone(weights, parts, d_y.size)
+        if need_x and lay.groups == 1:
+            hands(conv_passes.PHASES + parts, d_y.size, conv_passes.backward, (False, *front, True, False, *left), room)
+        d_weight = torch.from_numpy(partial.sum(0)).view(weight.shape)
+    if need_x and lay.groups > 1:
+        held = weight if by_events else weight.contiguous(memory_format=torch.channels_last)
+
+        def of_groups(first: int, last: int) -> None:
             for part in range(first, last):
                 a, b = int(ends[part]), int(ends[part + 1])
                 d_x[a:b] = _inputs_of_groups(g, a, b, held).numpy()
 
-    def alone(*given: Any) -> None:
-        """How torch would share a product out among its threads would decide the order of its sums."""
+        _alone(of_groups, parts, d_y.size)
+    if need_x:
+        found.d_x = torch.from_numpy(d_x).view(*g.shape[:2], *g.shape[3:], -1).permute(0, 1, 4, 2, 3)
+    found.d_weight = d_weight if need_weight else None
+    return found
+
+
+def _no_state(dtype: Any) -> tuple[Any, ...]:
+    line, plane = np.empty(0, dtype), np.empty((0, 0), dtype)
+    return line, line, plane, plane, False
+
+
+def _no_rule(dtype: Any) -> tuple[Any, ...]:
+    number = dtype.type(0)
+    return (0, *(number,) * 8, False, *(number,) * 3)
+
+
+def _alone(function: Any, parts: int, size: int) -> None:
+    """How torch would share a product out among its threads would decide the order of its sums: one each."""
+    threads = torch.get_num_threads()
+
+    def run(first: int, last: int) -> None:
         torch.set_num_threads(1)  # of this thread
-        run(*given)
+        function(first, last)
 
-    torchs = (need_weight and not by_events) or (need_x and lay.groups > 1)
     try:
-        share(alone if torchs and threads > 1 else run, parts, d_y.size, room=lambda: lay.lists(rows, by_events))
+        share(run, parts, size)
     finally:
-        if torchs and threads > 1:
-            torch.set_num_threads(threads)
-    inputs = torch.from_numpy(d_x).view(*g.shape[:2], *g.shape[3:], -1).permute(0, 1, 4, 2, 3) if need_x else None
-    if not need_weight:
-        return inputs, None
-    if by_events:
-        return inputs, lay.unpack(partial, g.factor, weight)
-    return inputs, torch.from_numpy(partial.sum(0)).view(weight.shape)
+        torch.set_num_threads(threads)
 
 
-def _dense_weights(g: Given, a: int, b: int, held: Tensor, partial: A) -> None:
+def _dense_weights(g: Given, a: int, b: int, held: Tensor, norm: Any, partial: A) -> None:
     """Rows a..b - 1: d_y becomes the gradient of the currents; the weights' is left in ``partial``."""
-    if g.norm is not None:
-        conv_kernels.unscale(a, b, g.d_y.numpy(), g.norm[3], *g.norm[:3])
+    if norm is not None:
+        conv_kernels.unscale(a, b, g.d_y.numpy(), g.current, *norm)
     assert g.x is not None
     inputs = g.x.flatten(0, 1)[a:b].contiguous(memory_format=torch.channels_last)
     settings = (*g.job.settings[:3], False, [0, 0], g.lay.groups, [False, True, False])

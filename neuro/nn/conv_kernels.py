@@ -51,23 +51,26 @@ def _sorted(words: A, kind: A, spikes: A, many: A) -> None:
 
 
 @piece
-def _by_bucket(words: A, first: Any, last: Any, width: Any, bucket: A, origin: A, spikes: A, rows: A, many: A) -> None:
-    """Spikes of rows first..last - 1, sorted: bucket k's end before many[k], those of the one before at many[k - 1].
+def _by_bucket(
+    words: A, order: A, first: Any, last: Any, base: Any, width: Any, bucket: A, origin: A, spikes: A, rows: A, many: A,
+) -> None:
+    """Spikes of rows order[first:last], sorted: bucket k's end before many[k], those of the one before at many[k - 1].
 
-    rows of each: (row - first) * width + origin[neuron]. spikes [2 n]: room; many [buckets + 1].
+    rows of each: (row - base) * width + origin[neuron]. spikes [2 n]: room; many [buckets + 1].
     """
     total = U(0)
     for k in range(many.size):
         many[k] = U(0)
-    for r in range(U(first), U(last)):
+    for p in range(U(first), U(last)):
+        r = U(order[p])
         for w in range(U(words.shape[1])):
-            word, base = words[r, w], U(64) * U(w)
+            word, bit = words[r, w], U(64) * U(w)
             while word:
-                neuron = base + lowest(word)
+                neuron = bit + lowest(word)
                 word &= word - U(1)
                 which = bucket[neuron]
                 spikes[total] = which
-                spikes[total + U(1)] = np.uint32((r - U(first)) * U(width) + U(origin[neuron]))
+                spikes[total + U(1)] = np.uint32((r - U(base)) * U(width) + U(origin[neuron]))
                 total += U(2)
                 many[which] += U(1)
     begin = U(0)
@@ -80,20 +83,38 @@ def _by_bucket(words: A, first: Any, last: Any, width: Any, bucket: A, origin: A
         many[which] += U(1)
 
 
+@piece
+def _none(sums: A) -> None:
+    for j in range(sums.shape[1]):
+        sums[0, j] = 0.0
+        sums[1, j] = 0.0
+
+
+@piece
+def _add_moments(row: A, room: A, sums: A) -> None:
+    moments_of(row, room[0], room[1])
+    for j in range(sums.shape[1]):
+        sums[0, j] += room[0, j]
+        sums[1, j] += room[1, j]
+
+
 @disjoint
 def forward(
-    first: int, last: int, spikes: A, many: A, words: A, weight: A, kind: A, start: A, place: A, tap: A, count: A,
-    taps: int, out: int, each: int, inputs: int, bias: A, current: A, sums: A,
+    first: Any, last: Any, rows: A, spikes: A, many: A, words: A, weight: A, kind: A, start: A, place: A, tap: A,
+    count: A, taps: Any, out: Any, each: Any, inputs: Any, bias: A, current: A, room: A, sums: A,
 ) -> None:
-    """Rows first..last - 1: current [rows, places * out] = bias + weights of the spikes in words [rows, *].
+    """Rows rows[first:last]: current [rows, places * out] = bias + weights of the spikes in words [rows, *].
 
     Pixel p of any channel reaches, for k in start[p]:start[p + 1], the count[k] places from place[k] on through the
     taps from tap[k] on. out: channels in all, each: of a group, inputs: input channels of a group. sums
-    [rows, 2, out]: sum and sum of squares per channel, float64. spikes, many: room for `_sorted`.
+    [2, out]: sum and sum of squares per channel over these rows, float64; room [2, out]. spikes, many: room for
+    `_sorted`.
     """
+    _none(sums)
     pixels, places = U(start.size - 1), U(current.shape[1] // out)
     n, m, size, members = U(out), U(each), U(taps * each), U(inputs)
-    for r in range(first, last):
+    for at in range(first, last):
+        r = rows[at]
         row = current[r]
         for p in range(places):
             for k in range(n):
@@ -107,13 +128,13 @@ def forward(
                 group = channel // members * m
                 for k in range(U(start[pixel]), U(start[pixel + U(1)])):
                     add_run(row, U(place[k]) * n + group, weight, origin + U(tap[k]) * m, U(count[k]) * m)
-        moments_of(row, sums[r, 0], sums[r, 1])
+        _add_moments(row, room, sums)
 
 
 @disjoint
 def forward_by_place(
-    first: int, last: int, spikes: A, found: A, many: A, words: A, weight: A, bias: A, pixel: A, origin: A, start: A,
-    begin: A, end: A, shift: A, current: A, sums: A,
+    first: Any, last: Any, rows: A, spikes: A, found: A, many: A, words: A, weight: A, bias: A, pixel: A, origin: A,
+    start: A, begin: A, end: A, shift: A, current: A, room: A, sums: A,
 ) -> None:
     """`forward` where many channels meet in a place: they add up in registers (a third of the time, measured).
 
@@ -122,18 +143,21 @@ def forward_by_place(
     begin[j] up to end[j], through taps as many numbers away from theirs as shift[j] says. Room: spikes [2 n], found
     [n], many [pixels + 1].
     """
-    for r in range(U(first), U(last)):
+    _none(sums)
+    for at in range(U(first), U(last)):
+        r = U(rows[at])
         many[0] = U(0)
-        _by_bucket(words, r, r + U(1), U(0), pixel, origin, spikes, found, many[1:])
+        _by_bucket(words, rows, at, at + U(1), U(0), U(0), pixel, origin, spikes, found, many[1:])
         sum_places(current[r], bias, weight, found, many, start, begin, end, shift)
-        moments_of(current[r], sums[r, 0], sums[r, 1])
+        _add_moments(current[r], room, sums)
 
 
 @disjoint
-def moments(first: int, last: int, current: A, sums: A) -> None:
+def moments(first: Any, last: Any, rows: A, current: A, room: A, sums: A) -> None:
     """The sums of `forward` for currents that are there already."""
-    for r in range(first, last):
-        moments_of(current[r], sums[r, 0], sums[r, 1])
+    _none(sums)
+    for at in range(first, last):
+        _add_moments(current[rows[at]], room, sums)
 
 
 @disjoint
@@ -147,18 +171,21 @@ def unscale(first: int, last: int, d_y: A, current: A, a: A, b: A, c: A) -> None
 
 @piece
 def _weights(
-    first: Any, last: Any, spikes: A, rows: A, many: A, words: A, d_y: A, flat: A, bucket: A, origin: A, model: A,
-    start: A, place: A, tap: A, count: A, taps: Any, out: Any, each: Any, d_weight: A,
+    first: Any, last: Any, order: A, spikes: A, rows: A, many: A, words: A, d_y: A, flat: A, bucket: A, origin: A,
+    model: A, start: A, place: A, tap: A, count: A, taps: Any, out: Any, each: Any, d_weight: A,
 ) -> None:
-    """d_weight [in channel * tap * each] += gradients of the currents where spikes added them, rows first..last - 1.
+    """d_weight [in channel * tap * each] += gradients of the currents where spikes added them, rows order[first:last].
 
     Spikes of one input channel whose pixels reach the same taps lie in one bucket, bucket [n] of each neuron; what
     they add to those taps adds up in registers. origin [n]: of the first place that a neuron reaches; model [groups]:
     a pixel of each group.
     """
     n, m, size, groups, width = U(out), U(each), U(taps * each), U(model.size), U(d_y.shape[1])
-    _by_bucket(words, first, last, width, bucket, origin, spikes, rows, many)
-    base, begin = U(first) * width, U(0)
+    lowest_row = U(order[first])
+    for p in range(first, last):
+        lowest_row = min(lowest_row, U(order[p]))
+    _by_bucket(words, order, first, last, lowest_row, width, bucket, origin, spikes, rows, many)
+    base, begin = lowest_row * width, U(0)
     for k in range(U(many.size)):
         stop = many[k]
         if stop > begin:
@@ -172,78 +199,79 @@ def _weights(
 
 @disjoint
 def backward(
-    first: int, last: int, spikes: A, rows: A, many: A, ends: A, words: A, d_y: A, current: A, a: A, b: A, c: A,
-    normed: bool, bucket: A, origin: A, model: A, start: A, place: A, tap: A, count: A, taps: int, out: int, each: int,
-    chunk: int, partial: A, reach: A, matrix: A, d_x: A,
+    first: Any, last: Any, order: A, spikes: A, rows: A, many: A, words: A, d_y: A, current: A, a: A, b: A, c: A,
+    normed: Any, bucket: A, origin: A, model: A, start: A, place: A, tap: A, count: A, taps: Any, out: Any, each: Any,
+    chunk: Any, partial: A,
 ) -> None:
-    """Parts first..last - 1 of the rows, ends [parts + 1]; ``chunk`` rows at a time, which stay in cache.
+    """Rows order[first:last], ``chunk`` at a time, which stay in cache.
 
     Where normed, d_y [rows, places * out] becomes the gradient of the currents first, as in `unscale`. Then partial
-    [parts, weights], where it has columns, is set to the sum of `_weights`, and d_x [rows, pixels * in], where it has
-    rows, to the gradient of the input: reach [runs, 4], the place and the first tap of a run, its pixel and how many
-    taps go on to pixels side by side; matrix [out, tap * in].
+    [weights], where it is not empty, is set to the sum of `_weights`.
     """
-    flat, members = d_y.reshape(d_y.size), matrix.shape[1] // taps
-    for part in range(first, last):
-        for k in range(partial.shape[1]):
-            partial[part, k] = 0
-        for r in range(ends[part], ends[part + 1], chunk):
-            end = min(r + chunk, ends[part + 1])
-            if normed:
-                for s in range(r, end):
-                    row, x = d_y[s], current[s]
-                    for j in range(row.size):
-                        row[j] = a[j] * row[j] + b[j] * x[j] + c[j]
-            if partial.shape[1] > 0:
-                _weights(
-                    r, end, spikes, rows, many, words, d_y, flat, bucket, origin, model, start, place, tap, count,
-                    taps, out, each, partial[part],
-                )
-            if d_x.shape[0] > 0:
-                for s in range(r, end):
-                    to = d_x[s]
-                    for j in range(to.size):
-                        to[j] = 0
-                for k in range(reach.shape[0]):
-                    at, pixel = np.int64(reach[k, 0]), np.int64(reach[k, 2])
-                    begin, size = np.int64(reach[k, 1]), np.int64(reach[k, 3])
-                    add_product(
-                        d_x, pixel * members, d_y, at * out, matrix, begin * members, r, end, size * members
-                    )
+    flat = d_y.reshape(d_y.size)
+    for k in range(partial.size):
+        partial[k] = 0
+    for r in range(first, last, chunk):
+        end = min(r + chunk, last)
+        if normed:
+            for at in range(r, end):
+                row, x = d_y[order[at]], current[order[at]]
+                for j in range(row.size):
+                    row[j] = a[j] * row[j] + b[j] * x[j] + c[j]
+        if partial.size > 0:
+            _weights(
+                r, end, order, spikes, rows, many, words, d_y, flat, bucket, origin, model, start, place, tap, count,
+                taps, out, each, partial,
+            )
 
 
 @disjoint
-def turned(first: int, last: int, wide: A, deep: A) -> None:
-    """Rows first..last - 1: deep [rows, n, m] = wide [rows, m, n], each row turned."""
-    for r in range(U(first), U(last)):
-        for j in range(U(deep.shape[1])):
-            for k in range(U(deep.shape[2])):
-                deep[r, j, k] = wide[r, k, j]
+def inputs(first: Any, last: Any, order: A, d_y: A, out: Any, taps: Any, reach: A, matrix: A, d_x: A) -> None:
+    """Rows order[first:last]: d_x [rows, pixels * in], the gradient of the input. reach [runs, 4]: the place and the
+    first tap of a run, its pixel and how many taps go on to pixels side by side; matrix [out, tap * in]."""
+    members = matrix.shape[1] // taps
+    for at in range(first, last):
+        to = d_x[order[at]]
+        for j in range(to.size):
+            to[j] = 0
+    for k in range(reach.shape[0]):
+        place, pixel = np.int64(reach[k, 0]), np.int64(reach[k, 2])
+        begin, size = np.int64(reach[k, 1]), np.int64(reach[k, 3])
+        add_product(
+            d_x, pixel * members, d_y, place * out, matrix, begin * members, order, first, last, size * members
+        )
 
 
 @disjoint
-def pack(weight: A, factor: Any, order: A, table: A) -> None:
-    """table [group, in, tap, out of a group] = factor weight [group, out of a group, in, order[tap]]."""
-    for g in range(U(table.shape[0])):
-        for i in range(U(table.shape[1])):
-            for t in range(U(table.shape[2])):
-                tap = U(order[t])
-                for o in range(U(table.shape[3])):
-                    table[g, i, t, o] = factor * weight[g, o, i, tap]
+def turned(row: Any, wide: A, deep: A) -> None:
+    """deep [rows, n, m] = wide [rows, m, n], one row."""
+    r = U(row)
+    for j in range(U(deep.shape[1])):
+        for k in range(U(deep.shape[2])):
+            deep[r, j, k] = wide[r, k, j]
 
 
-@disjoint
-def unpack(partial: A, factor: Any, order: A, weight: A) -> None:
+@piece
+def pack(member: Any, weight: A, factor: Any, order: A, table: A) -> None:
+    """table [group, in, tap, out of a group] = factor weight [group, out of a group, in, order[tap]], of input channel
+    number ``member`` of all."""
+    g, i = U(member) // U(table.shape[1]), U(member) % U(table.shape[1])
+    for t in range(U(table.shape[2])):
+        tap = U(order[t])
+        for o in range(U(table.shape[3])):
+            table[g, i, t, o] = factor * weight[g, o, i, tap]
+
+
+@piece
+def unpack(member: Any, partial: A, factor: Any, order: A, weight: A) -> None:
     """weight [group, out, in, order[tap]] = factor times the sum over the parts of partial [parts, group, in, tap,
-    out], in their order; partial is overwritten."""
-    parts = U(partial.shape[0])
-    for g in range(U(partial.shape[1])):
-        for i in range(U(partial.shape[2])):
-            for t in range(U(partial.shape[3])):
-                tap, to = U(order[t]), partial[U(0), g, i, t]
-                for part in range(U(1), parts):
-                    add = partial[part, g, i, t]
-                    for o in range(to.size):
-                        to[o] += add[o]
-                for o in range(U(to.size)):
-                    weight[g, o, i, tap] = factor * to[o]
+    out], in their order, of input channel number ``member`` of all; partial is overwritten."""
+    g, i = U(member) // U(partial.shape[2]), U(member) % U(partial.shape[2])
+    for t in range(U(partial.shape[3])):
+        tap, to = U(order[t]), partial[U(0), g, i, t]
+        for part in range(U(1), U(partial.shape[0])):
+            add = partial[part, g, i, t]
+            for o in range(to.size):
+                to[o] += add[o]
+        for o in range(U(to.size)):
+            weight[g, o, i, tap] = factor * to[o]

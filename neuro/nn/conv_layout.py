@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neuro.nn import conv_kernels, kernels
+from neuro.nn import kernels
 from neuro.nn.conv_geometry import Geometry, geometry
 from neuro.nn.conv_products import ROWS
 from neuro.nn.joined import Carry
@@ -21,6 +21,8 @@ from neuro.nn.layers import Neuron
 from neuro.nn.spikes import Spikes
 
 A = NDArray[Any]
+CACHED = 1 << 15  # numbers of membrane that one block holds over all steps
+BLOCK = 128  # neurons of a block, at most: 1024 take a quarter longer
 CHUNK_BYTES = 1 << 19  # of gradients in float32 that wait in cache for the spikes that read them
 # Nanoseconds on one core at 2.6 GHz with AVX-512 (tests/bench/bench_conv.py): a run of weights, a multiply-add of a
 # run, a multiply-add of torch's dense convolution.
@@ -62,6 +64,13 @@ def share(function: Callable[..., None], count: int, size: int, *arguments: Any,
             job.result()
 
 
+@lru_cache(64)
+def by_sample(steps: int, batch: int) -> A:
+    """Rows time * batch + sample, int64, sample by sample: whoever has a stretch of these has all steps of samples, as
+    neurons need them, and finds them in a cache of its own in every pass."""
+    return np.ascontiguousarray(np.arange(steps * batch).reshape(steps, batch).T).reshape(-1)
+
+
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     """`torch.empty` with NumPy's memory, which is in huge pages where it is much."""
     return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))
@@ -90,25 +99,21 @@ class Layout:
     def places(self) -> int:
         return self.geo.size[0] * self.geo.size[1]
 
-    @cached_property
+    @property
     def arguments(self) -> tuple[Any, ...]:
+        """As `conv_passes.by_place` takes them, or `by_spike`."""
+        if self.in_registers:
+            return self._by_place
         return self._kind, *self.geo.tables, len(self.geo.order), self.out, self.each, self.inputs
 
-    @property
+    @cached_property
     def _kind(self) -> A:
         """Of each neuron and, the last, of nobody."""
         return np.append(np.tile(self.geo.kind, self.groups * self.inputs), np.uint8(self.geo.kinds))
 
-    def spread(self, *channels: A, dtype: Any) -> tuple[A, ...]:
-        """[out] each -> [places * out], as currents lie in memory."""
-        found = np.empty((len(channels), self.places, self.out), dtype)
-        for to, values in zip(found, channels, strict=True):
-            to[:] = values
-        return tuple(found.reshape(len(channels), -1))
-
     @cached_property
     def gathered(self) -> tuple[Any, ...]:
-        """As `conv_kernels.backward` takes it."""
+        """As `conv_passes.backward` takes it."""
         channels = np.arange(self.groups * self.inputs, dtype=np.uint32)[:, None]
         geo, alone = self.geo, len(self.geo.place) == 0
         bucket = channels * np.uint32(len(geo.model)) + geo.group
@@ -126,8 +131,7 @@ class Layout:
         return [np.empty(2 * most, np.uint32), np.empty(most, np.uint32), np.empty(buckets, np.uint64)]
 
     @cached_property
-    def by_place(self) -> tuple[A, ...]:
-        """As `conv_kernels.forward_by_place` takes it."""
+    def _by_place(self) -> tuple[A, ...]:
         place, tap, pixel, count = self.geo.reach.astype(np.int64).T.copy()
         start = np.searchsorted(place, np.arange(self.places + 1))
         channel, pixels = (a.reshape(-1).astype(np.uint32) for a in np.indices((self.inputs, len(self.geo.kind))))
@@ -139,16 +143,14 @@ class Layout:
         """Whether a place that is finished before the next one is cheaper than a spike that is."""
         return self.groups == 1 and self.inputs * self.each >= MANY
 
-    def room_by_place(self) -> list[A]:
-        """For the spikes of a row, sorted by pixel; a thread's own."""
+    def room_of_rows(self) -> list[A]:
+        """For the spikes of a row, sorted by pixel, or by kind; a thread's own."""
         pixels = len(self.geo.kind)
-        n = pixels * self.inputs
-        return [np.empty(2 * n, np.uint32), np.empty(n, np.uint32), np.empty(pixels + 1, np.uint64)]
-
-    def room(self) -> list[A]:
-        """For the spikes of a row, sorted by kind; a thread's own."""
-        kinds, neurons = self.geo.kinds + 1, len(self.geo.kind) * self.groups * self.inputs
-        return [np.empty((kinds, max(neurons, 4)), np.uint32), np.empty(kinds, np.uint64)]
+        n = pixels * self.inputs * self.groups
+        if self.in_registers:
+            return [np.empty(2 * n, np.uint32), np.empty(n, np.uint32), np.empty(pixels + 1, np.uint64)]
+        kinds = self.geo.kinds + 1
+        return [np.empty((kinds, max(n, 4)), np.uint32), np.empty(kinds, np.uint64)]
 
     @cached_property
     def bits(self) -> A:
@@ -163,22 +165,13 @@ class Layout:
         adds = float(self.geo.count.sum(dtype=np.int64)) / pixels * self.each
         return NS_RUN * len(self.geo.place) / pixels + NS_SPARSE * adds
 
-    def pack(self, weight: Tensor, factor: float) -> A:
-        """[group, in of a group, tap, out of a group] times factor; in C order where a place adds up in registers."""
-        table = np.empty((self.groups, self.inputs, len(self.geo.order), self.each), weight.detach().numpy().dtype)
+    def packing(self, weight: Tensor, factor: float) -> tuple[Any, ...]:
+        """[group, out of a group, in of a group, tap], factor, order of taps, and the table where the weights go:
+        [group, in, tap, out], in C order where a place adds up in registers."""
+        held = weight.detach().contiguous().view(self.groups, self.each, self.inputs, -1).numpy()
+        table = np.empty((self.groups, self.inputs, len(self.geo.order), self.each), held.dtype)
         order = np.arange(table.shape[2]) if self.in_registers else self.geo.order
-        conv_kernels.pack(self._by_group(weight), table.dtype.type(factor), order, table)
-        return table.reshape(-1)
-
-    def unpack(self, partial: A, factor: float, like: Tensor) -> Tensor:
-        """The sum of partial [parts, *], in the order of the kernels, times factor; partial is overwritten."""
-        found = torch.empty(like.shape, dtype=like.dtype)
-        parts = partial.reshape(-1, self.groups, self.inputs, len(self.geo.order), self.each)
-        conv_kernels.unpack(parts, partial.dtype.type(factor), self.geo.order, self._by_group(found))
-        return found
-
-    def _by_group(self, weight: Tensor) -> A:
-        return weight.detach().contiguous().view(self.groups, self.each, self.inputs, -1).numpy()
+        return held, held.dtype.type(factor), order, table
 
     def sparse(self, spikes: Spikes, size: int) -> bool:
         """Whether events are cheaper than a dense convolution by ``size`` weights: a function of the number of

@@ -25,13 +25,13 @@ BYTES = 64  # of a vector
 ROWS = 8  # with three vectors: 24 sums, three of w and one more are most of 32 registers
 
 
-def add_product(c: A, a: Any, d: A, b: Any, w: A, e: Any, first: Any, last: Any, n: Any) -> None:
-    """c[r, a:a + n] += sum over k of d[r, b + k] w[k, e:e + n], rows r = first..last - 1, k = 0..len(w) - 1.
+def add_product(c: A, a: Any, d: A, b: Any, w: A, e: Any, order: A, first: Any, last: Any, n: Any) -> None:
+    """c[r, a:a + n] += sum over k of d[r, b + k] w[k, e:e + n], rows r in order[first:last], k = 0..len(w) - 1.
 
-    All float32 or all float64, in C order, and large enough: nothing is checked.
+    order: int64. All others float32 or all float64, in C order, and large enough: nothing is checked.
     """
-    rows, k = slice(int(first), int(last)), w.shape[0]
-    for r in range(rows.start, rows.stop):
+    k = w.shape[0]
+    for r in order[int(first) : int(last)]:
         total = np.zeros(int(n), w.dtype)
         for j in range(k):
             total += d[r, int(b) + j] * w[j, int(e) : int(e) + int(n)]
@@ -39,25 +39,31 @@ def add_product(c: A, a: Any, d: A, b: Any, w: A, e: Any, first: Any, last: Any,
 
 
 @overload(add_product, strict=False)
-def _add_product(c: A, a: Any, d: A, b: Any, w: A, e: Any, first: Any, last: Any, n: Any) -> Any:
-    def call(c, a, d, b, w, e, first, last, n):  # type: ignore[no-untyped-def]
+def _add_product(c: A, a: Any, d: A, b: Any, w: A, e: Any, order: A, first: Any, last: Any, n: Any) -> Any:
+    def call(c, a, d, b, w, e, order, first, last, n):  # type: ignore[no-untyped-def]
         begin, end = np.int64(first), np.int64(last)
-        _product(c, np.int64(a), d, np.int64(b), w, np.int64(e), begin, end, np.int64(n))  # type: ignore[call-arg]
+        _product(c, np.int64(a), d, np.int64(b), w, np.int64(e), order, begin, end, np.int64(n))  # type: ignore[call-arg]
 
     return call
 
 
 @intrinsic
-def _product(typing: Any, c: Any, a: Any, d: Any, b: Any, w: Any, e: Any, first: Any, last: Any, n: Any) -> Any:
-    fits = all(isinstance(x, types.Array) and x.ndim == 2 and x.layout == "C" and x.dtype == c.dtype for x in (c, d, w))
+def _product(
+    typing: Any, c: Any, a: Any, d: Any, b: Any, w: Any, e: Any, order: Any, first: Any, last: Any, n: Any
+) -> Any:
+    listed = isinstance(order, types.Array) and order.dtype == types.int64 and order.layout == "C"
+    fits = listed and all(
+        isinstance(x, types.Array) and x.ndim == 2 and x.layout == "C" and x.dtype == c.dtype for x in (c, d, w)
+    )
     if not fits or c.dtype not in (types.float32, types.float64):
         raise TypeError(f"add_product takes matrices of floats in C order, got {c}, {d}, {w}")
     full = BYTES * 8 // c.dtype.bitwidth
 
     def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        _, a, _, b, _, e, first, last, n = arguments
+        _, a, _, b, _, e, _, first, last, n = arguments
         one = n.type(1)
         to, left, right = (_Matrix(context, builder, sig.args[k], arguments[k]) for k in (0, 2, 4))
+        listed = context.make_array(sig.args[6])(context, builder, arguments[6]).data
         rows = builder.sub(last, first)
         tall = builder.sub(last, builder.srem(rows, n.type(ROWS)))
         done = n.type(0)
@@ -67,13 +73,13 @@ def _product(typing: Any, c: Any, a: Any, d: Any, b: Any, w: Any, e: Any, first:
             with cgutils.for_range_slice(builder, done, end, n.type(across), n.type) as (at, _):
                 x, y = builder.add(a, at), builder.add(e, at)
                 with cgutils.for_range_slice(builder, first, tall, n.type(ROWS), n.type) as (r, _):
-                    _tile(builder, ROWS, widths, (to, x), (left, b), (right, y), r)
+                    _tile(builder, ROWS, widths, (to, x), (left, b), (right, y), listed, r)
                 with cgutils.for_range_slice(builder, tall, last, one, n.type) as (r, _):
-                    _tile(builder, 1, widths, (to, x), (left, b), (right, y), r)
+                    _tile(builder, 1, widths, (to, x), (left, b), (right, y), listed, r)
             done = end
         return context.get_dummy_value()
 
-    return types.void(c, a, d, b, w, e, first, last, n), generate
+    return types.void(c, a, d, b, w, e, order, first, last, n), generate
 
 
 class _Matrix:
@@ -96,12 +102,14 @@ class _Matrix:
         return found
 
 
-def _tile(builder: Any, height: int, widths: tuple[int, ...], to: Any, left: Any, right: Any, row: Any) -> None:
-    """``height`` rows from ``row`` on and the sum of ``widths`` columns, whose sums are in registers."""
+def _tile(
+    builder: Any, height: int, widths: tuple[int, ...], to: Any, left: Any, right: Any, listed: Any, row: Any
+) -> None:
+    """``height`` rows, those listed from ``row`` on, and the sum of ``widths`` columns, whose sums are in registers."""
     (c, x), (d, b), (w, y) = to, left, right
     integer, scalar = row.type, c.data.type.pointee
     kinds = [ir.VectorType(scalar, width) for width in widths]
-    rows = [builder.add(row, integer(r)) for r in range(height)]
+    rows = [builder.load(builder.gep(listed, [builder.add(row, integer(r))])) for r in range(height)]
     starts = [d.at(r, b) for r in rows]
     sums = [[cgutils.alloca_once(builder, kind) for kind in kinds] for _ in rows]
     for kept in sums:

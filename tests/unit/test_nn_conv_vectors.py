@@ -123,23 +123,24 @@ def test_pixels_of_many_kinds_share_the_last(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @kernel
-def multiplied(c: A, a: int, d: A, b: int, w: A, e: int, first: int, last: int, n: int) -> None:
-    add_product(c, a, d, b, w, e, first, last, n)
+def multiplied(c: A, a: int, d: A, b: int, w: A, e: int, order: A, first: int, last: int, n: int) -> None:
+    add_product(c, a, d, b, w, e, order, first, last, n)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_products_of_every_width_are_added_where_they_belong(dtype: Any) -> None:
     rng = np.random.default_rng(4)
     c, d, w = (rng.normal(size=s).astype(dtype) for s in ((21, 110), (21, 9), (5, 107)))
+    order = rng.permutation(21)
     for n, (first, last) in itertools.product((0, 1, 7, 8, 24, 31, 48, 71, 101), ((2, 2), (2, 10), (1, 20), (3, 8))):
         found = c.copy()
-        multiplied(found, 3, d, 2, w, 4, first, last, n)
-        expected = c.copy()
-        expected[first:last, 3 : 3 + n] += d[first:last, 2:7] @ w[:, 4 : 4 + n]
+        multiplied(found, 3, d, 2, w, 4, order, first, last, n)
+        expected, rows = c.copy(), order[first:last]
+        expected[rows, 3 : 3 + n] += d[rows, 2:7] @ w[:, 4 : 4 + n]
         np.testing.assert_allclose(found, expected, rtol=1e-5 if dtype == np.float32 else 1e-13, atol=1e-6)
         one_by_one = c.copy()
         for r in range(first, last):
-            multiplied(one_by_one, 3, d, 2, w, 4, r, r + 1, n)
+            multiplied(one_by_one, 3, d, 2, w, 4, order, r, r + 1, n)
         assert np.array_equal(found, one_by_one)  # whatever rows are beside
 
 
