@@ -2,8 +2,8 @@
 
 Spikes are convolved event by event (`neuro.nn.conv_kernels`) where they are few, by torch where they are many; the
 sums of a norm are taken while a row of currents is in cache, and its factor is applied where the neurons read
-(`neuro.nn.conv_scan`); all that is one compiled call per thread (`neuro.nn.conv_passes`). Only currents and bits are kept for the gradient. Results do not depend on the number of
-threads.
+(`neuro.nn.conv_scan`); all that is one compiled call per thread (`neuro.nn.conv_passes`). Only currents and bits are
+kept for the gradient. Results do not depend on the number of threads.
 """
 
 from __future__ import annotations
