@@ -163,7 +163,7 @@ def _state(carry: Carry | None, shape: tuple[int, ...], dtype: torch.dtype) -> t
 
 
 def _coefficients(neurons: Neuron, dtype: np.dtype[Any]) -> tuple[Any, ...]:
-    values = [dtype.type(neurons.value(name).to(torch.float64).item()) for name in COEFFICIENTS]
+    values = [dtype.type(neurons.value(name).item()) for name in COEFFICIENTS]
     return (*values, neurons.reset == "subtract")
 
 

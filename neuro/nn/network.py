@@ -143,11 +143,11 @@ class SpikingNetwork(nn.Module):
             raise NetworkError(f"input must be [time, batch, *{self.input_shape}], got {tuple(x.shape)}")
         outputs: dict[str, Tensor] = {INPUT: self._received(x)}
         membranes: dict[str, Tensor] = {}  # of the spiking layers whose v the output reads
-        ran = 0
-        for k, stage in enumerate(self._planned()):
+        ran, plan = 0, self._planned()
+        for k, stage in enumerate(plan):
             names = stage.names
             if ran == 0 and record is None and carry is None:
-                ran = self._in_series(k, outputs)
+                ran = self._in_series(plan[k:], outputs)
             if ran:
                 ran -= 1
             elif stage.loop:
@@ -229,20 +229,20 @@ class SpikingNetwork(nn.Module):
             outputs[stage.names[-1]] = y
         return y is not None
 
-    def _in_series(self, k: int, outputs: dict[str, Tensor]) -> int:
-        """Runs stage k and those that follow it as one where there is a way to; how many it ran."""
-        first, *others = self._planned()[k:]
+    def _in_series(self, stages: tuple[_Stage, ...], outputs: dict[str, Tensor]) -> int:
+        """Runs the first stage and those that follow it as one where there is a way to; how many it ran."""
+        first, *others = stages
         run = SERIES.get(first.join) if first.join else None
         if run is None:
             return 0
         x = [outputs[s] for s in self.sources(first.names[0])]
         if any(map(plain.wanted, x)):
             return 0
-        stages = [first, *itertools.takewhile(lambda stage: stage.follows, others)]
-        found = run(tuple(stage.chain for stage in stages if stage.chain), _total(x))
+        row = [first, *itertools.takewhile(lambda stage: stage.follows, others)]
+        found = run(tuple(stage.chain for stage in row if stage.chain), _total(x))
         if found is None:
             return 0
-        outputs[stages[found[1] - 1].names[-1]] = found[0]
+        outputs[row[found[1] - 1].names[-1]] = found[0]
         return found[1]
 
     def scores(self, trace: Tensor) -> Tensor:
