@@ -137,17 +137,11 @@ def _run(ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, shape: 
         return None
     held, *spread = own[-5:-2]
     conv_norm.keep(job.norm, held, rows * lay.places)
-    ctx.setting, ctx.known, ctx.spread, ctx.coefficients, ctx.state = (
-        setting,
-        setting.known(held),
-        spread,
-        numbers,
-        start,
-    )
-    if carry is not None:
-        left = carried or own[-2:]
+    ctx.setting, ctx.known, ctx.spread = setting, setting.known(held), spread
+    ctx.coefficients, ctx.state = numbers, start
+    if carry is not None and carried is not None:
         own_shape = (batch, *shape[3:], out)
-        carry.value = State(*(torch.from_numpy(p).view(own_shape).permute(0, 3, 1, 2).contiguous() for p in left))
+        carry.value = State(*(torch.from_numpy(p).view(own_shape).permute(0, 3, 1, 2).contiguous() for p in carried))
     return Spikes(words.reshape(steps * batch, -1), shape, current.dtype)
 
 

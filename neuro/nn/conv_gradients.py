@@ -26,6 +26,7 @@ A = NDArray[Any]
 aten: Any = torch.ops.aten
 PARTS = 8
 MOST_PARTIAL = 1 << 24  # numbers in all parts' weight gradients
+FAR = 1 << 32  # numbers of d_y: its kernels count in 32 bits how far apart the rows of a part lie
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,10 @@ def through(g: Given, fired: Fired | None, need_x: bool, need_weight: bool) -> F
     front = (back.g, back.wide_g, g.current, *back.after, d_y, sums, *back.rule, back.norm, back.known)
     onwards = (need_x or need_weight) and not dense
     towards = partial if by_events else none
+    listed = by_sample(g.shape[0], g.shape[1]) if d_y.size < FAR else np.arange(rows)
     left = (
         ends,
-        by_sample(g.shape[0], g.shape[1]),
+        listed,
         words,
         *lay.gathered,
         towards,

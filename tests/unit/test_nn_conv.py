@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from neuro.nn import LIF, CubaLIF, Dropout, ScaleNorm, conv_layout
+from neuro.nn import LIF, CubaLIF, Dropout, ScaleNorm, conv_gradients, conv_layout
 from neuro.nn.conv import run, run_on_grid
 from neuro.nn.grid import Formats
 from neuro.nn.joined import Carry, Chain
@@ -172,6 +172,16 @@ def test_the_number_of_threads_does_not_show(rate: float) -> None:
     one = results(1, rate)
     for threads in (2, 3):
         assert all(torch.equal(a, b) for a, b in zip(one, results(threads, rate), strict=True))
+
+
+def test_rows_too_far_apart_for_32_bits_go_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_sample = results(2, 0.05)
+    monkeypatch.setattr(conv_gradients, "FAR", 0)
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(conv_gradients, "by_sample", lambda *sizes: asked.append(sizes))
+    for a, b in zip(by_sample, results(2, 0.05), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)  # another order of sums, in float32
+    assert not asked
 
 
 def test_a_sample_in_pieces_is_the_sample(path: str) -> None:
