@@ -13,6 +13,7 @@ With option adapt the front end knows who speaks into which microphone: the mean
 speaker in the file, whatever was said, is brought to a common one (`neuro.datasets.voices.adapt`), as an ear or an
 amplifier that adapts slowly does. It sees no labels, but it hears the speaker: say so beside a result with it. Option
 own does so with the mean spectrum of the recording itself (`neuro.datasets.voices.own`), and hears nothing else.
+With option even words become equally long, EVEN seconds, whoever speaks fast or slowly (`neuro.datasets.voices.even`).
 `neuro.datasets.delta.delta_modulate` with a follower that starts in silence makes ON/OFF events of what is left:
 channel = (threshold * 40 + band) * 2 + polarity. With option layout = "image" a step has the shape (2 thresholds, 1,
 40) instead, channel threshold * 2 + polarity of an image as wide as there are bands, for convolutions along them.
@@ -48,7 +49,7 @@ from neuro.datasets.delta import delta_modulate
 from neuro.datasets.npz import Wanted, read_arrays
 from neuro.datasets.source import Source, verify
 from neuro.datasets.spectrum import BANDS, HOP, log_mel, read_wav
-from neuro.datasets.voices import Voice, adapt, contrast, own, vary
+from neuro.datasets.voices import Voice, adapt, contrast, even, own, vary
 from neuro.datasets.words import ROWS, WORD, word_events
 from neuro.errors import BadConfig, BadEventFile
 from neuro.events import EventSet
@@ -61,6 +62,7 @@ DIGITS = tuple("0123456789")
 KNOWN = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")  # groups 0-5
 FLOOR = -80  # dB of full scale: level 0 of a file
 TAIL = 0.1  # seconds of silence behind the longest word, in which followers come down
+EVEN = 0.88  # seconds that words last which are made equally long: most of an image (`neuro.datasets.words.WORD`)
 TEST_BELOW = 5  # recordings 0-4 of each digit and speaker, as the data set's README says
 OPTIONS: dict[str, object] = {
     "thresholds": (6.0,),  # dB
@@ -69,6 +71,7 @@ OPTIONS: dict[str, object] = {
     "contrast": 0.0,  # share of the mean over neighbouring bands that is taken off
     "adapt": 0.0,  # share of a speaker's mean spectrum that is taken off
     "own": 0.0,  # share of a recording's own mean spectrum that is taken off
+    "even": 0.0,  # 1: all words become equally long
     "layout": "flat",  # or "image", or "word"
     "level": 5.0,  # dB of an event in layout "word"
     "unseen": "",  # a speaker
@@ -234,12 +237,15 @@ def read(split: str, path: Path | None, **options: Any) -> EventSet:
     """The reader behind `SOURCE`; options: `OPTIONS`."""
     bad: list[str] = []
     amounts: Any = {name: number(name, options[name], bad) for name in ("warp", "tempo", "tilt", "noise", "colour")}
-    given: Any = {name: number(name, options[name], bad) for name in ("range", "contrast", "adapt", "own", "level")}
+    given: Any = {
+        name: number(name, options[name], bad) for name in ("range", "contrast", "adapt", "own", "even", "level")
+    }
     seeds: Any = {name: int(number(name, options[name], bad, whole=True)) for name in ("seed", "epoch")}
     bad += [f"tempo is {amounts['tempo']:g}, allowed 0..1"] if amounts["tempo"] > 1 else []
     bad += [f"contrast is {given['contrast']:g}, allowed 0..1"] if given["contrast"] > 1 else []
     bad += [f"adapt is {given['adapt']:g}, allowed 0..1"] if given["adapt"] > 1 else []
     bad += [f"own is {given['own']:g}, allowed 0..1"] if given["own"] > 1 else []
+    bad += [f"even is {given['even']:g}, allowed 0..1"] if given["even"] > 1 else []
     bad += ["level is 0, it must be positive dB"] if given["level"] == 0 else []
     if options["layout"] not in ("flat", "image", "word"):
         bad.append(f"layout is {options['layout']!r}, allowed 'flat', 'image' and 'word'")
@@ -260,7 +266,7 @@ def read(split: str, path: Path | None, **options: Any) -> EventSet:
         found = replace(found, levels=adapt(found.levels, found.offsets, found.speaker, given["adapt"]))
     found = found.of(_split(found, split, str(unseen), str(without)))
     voice = Voice(given["range"], **amounts, **seeds)
-    heard = _heard(found, voice, given["own"], given["contrast"])
+    heard = _heard(found, voice, given["even"], given["own"], given["contrast"])
     if options["layout"] == "word":
         columns = word_events(heard, given["level"], HOP, BANDS)
         return EventSet(*columns, found.digit, _groups(found), (1, ROWS, BANDS), WORD, DIGITS, "digits")
@@ -268,13 +274,16 @@ def read(split: str, path: Path | None, **options: Any) -> EventSet:
     return _image(events) if options["layout"] == "image" else events
 
 
-def _heard(found: Levels, voice: Voice, mean: float, neighbours: float) -> Iterator[NDArray[np.float64]]:
+def _heard(found: Levels, voice: Voice, same: float, mean: float, neighbours: float) -> Iterator[NDArray[np.float64]]:
     """Levels behind the front end, some recordings at a time: float64[n, time, BANDS], dB."""
     ids = (found.speaker * 1_000_000 + found.index) * 10 + found.digit
     for first in range(0, len(ids), _CHUNK):
         some = np.arange(first, min(first + _CHUNK, len(ids)))
         offsets = found.offsets[first : some[-1] + 2]
-        levels = vary(found.levels[offsets[0] : offsets[-1]], offsets - offsets[0], ids[some], voice, round(TAIL / HOP))
+        tail = round(TAIL / HOP)
+        levels = vary(found.levels[offsets[0] : offsets[-1]], offsets - offsets[0], ids[some], voice, tail)
+        if same:
+            levels = np.pad(even(levels, same, round(EVEN / HOP)), ((0, 0), (0, tail), (0, 0)))
         yield contrast(own(levels, mean), neighbours)
 
 

@@ -1,7 +1,7 @@
 """Spoken words as another voice might have said them: log-mel levels moved, stretched, tilted and noisy (neuro.jit).
 
-`adapt`, `own` and `contrast` are no variations but what every recording goes through: the colour of a speaker and a
-microphone is taken off, and bands stand against their neighbours."""
+`adapt`, `own`, `contrast` and `even` are no variations but what every recording goes through: the colour of a speaker
+and a microphone is taken off, bands stand against their neighbours, and words become as long as each other."""
 
 from __future__ import annotations
 
@@ -167,6 +167,33 @@ def own(levels: NDArray[np.float64], share: float) -> NDArray[np.float64]:
     mean = (levels * voiced).sum(axis=1, keepdims=True) / np.maximum(voiced.sum(axis=1, keepdims=True), 1)
     taken: NDArray[np.float64] = levels - share * (mean - mean.mean(axis=2, keepdims=True)) * voiced
     return taken
+
+
+def even(levels: NDArray[np.float64], share: float, frames: int) -> NDArray[np.float64]:
+    """Words brought to a common length: float64[n, time, bands], dB; time is that of the longest of them.
+
+    A word is what a recording has from its first to its last frame whose loudest band is above VOICED, n frames. It is
+    read at m = round(frames^share n^(1 - share)) places that lie evenly from the first to the last of them (linear
+    between frames), and stands at the beginning; what is quieter before and behind it goes. A recording without such
+    frames is silence. share: 1 makes all words ``frames`` long, between 0 and 1 their lengths come closer.
+
+    The linear time normalisation of isolated words, what Sakoe and Chiba (1978) compare theirs with. It hears nothing
+    but the word itself, and has to wait for its end."""
+    if not share:
+        return levels
+    voiced = levels.max(axis=2, initial=0.0) > VOICED
+    first, last = voiced.argmax(axis=1), levels.shape[1] - 1 - voiced[:, ::-1].argmax(axis=1)
+    heard = np.where(voiced.any(axis=1), last - first + 1, 0)
+    length = np.maximum(np.rint(frames**share * heard ** (1.0 - share)), 1.0).astype(np.int64) * (heard > 0)
+    step = np.arange(int(length.max(initial=0)))
+    far = np.maximum(heard - 1, 0)  # from the first to the last frame
+    at = first[:, None] + np.minimum(step * (far / np.maximum(length - 1, 1))[:, None], far[:, None])
+    before = at.astype(np.int64)
+    after, part = np.minimum(before + 1, last[:, None]), (at - before)[:, :, None]
+    row = np.arange(len(levels))[:, None]
+    found: NDArray[np.float64] = (1.0 - part) * levels[row, before] + part * levels[row, after]
+    found *= (step < length[:, None])[:, :, None]
+    return found
 
 
 def adapt(

@@ -19,6 +19,7 @@ from neuro import (
     cli_continual,
     cli_convert,
     cli_events,
+    cli_join,
     cli_report,
     cli_run,
     cli_search,
@@ -282,7 +283,10 @@ def export(
 
 
 # each a part of the commands, in a file of its own
-for _commands in (cli_sweep, cli_chips, cli_report, cli_continual, cli_events, cli_convert, cli_search, cli_run):
+for _commands in (
+    *(cli_sweep, cli_chips, cli_report, cli_continual, cli_events),
+    *(cli_convert, cli_search, cli_run, cli_join),
+):
     _commands.add(app)
 
 

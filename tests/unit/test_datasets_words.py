@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from neuro.datasets import source
-from neuro.datasets.voices import VOICED, own
+from neuro.datasets.voices import VOICED, even, own
 from neuro.datasets.words import ROWS, WORD, word_events
 from neuro.errors import BadConfig
 
@@ -47,6 +47,55 @@ def test_another_microphone_is_not_heard_and_another_recording_neither() -> None
     assert np.array_equal(own(given[1:], 1.0), found[1:])
 
 
+@pytest.mark.parametrize(("share", "frames"), [(1.0, 20), (1.0, 5), (0.5, 20)])
+def test_words_become_equally_long_as_the_equation_says(share: float, frames: int) -> None:
+    given = levels(4, 6, 14, 3)
+    given[:4, [4, 8]] = 20.0  # voiced at least there
+    given[4] = 1.0  # nothing voiced in it
+    given[5] = np.where(np.arange(14) == 6, 30.0, 2.0)[:, None]  # one frame
+    found = even(given, share, frames)
+    lengths = []
+    for k in range(6):
+        voiced = [i for i in range(14) if max(given[k, i].tolist()) > VOICED]
+        n = voiced[-1] - voiced[0] + 1 if voiced else 0
+        m = round(frames**share * n ** (1 - share)) if n else 0
+        for i in range(found.shape[1]):
+            at = voiced[0] + i * (n - 1) / (m - 1) if i < m and m > 1 else 6.0
+            low = int(at + 1e-9)
+            part = at - low
+            for b in range(3):
+                later = float(given[k, min(low + 1, 13), b])
+                expected = (1 - part) * float(given[k, low, b]) + part * later if i < m else 0.0
+                assert found[k, i, b] == pytest.approx(expected, abs=1e-7), (k, i, b)
+        lengths.append(m)
+    assert found.shape[1] == max(lengths)
+    assert lengths[4] == 0
+    assert (len(set(lengths[:4])) == 1) == (share == 1)
+    assert even(given, 0.0, frames) is given
+
+
+def test_a_word_said_half_as_fast_behind_a_silence_is_the_same_word() -> None:
+    """Levels that change linearly with time, so that nothing is lost between frames."""
+    time = np.linspace(0.0, 1.0, 11)[:, None]
+    fast = 20.0 + np.concatenate([10.0 * time, 5.0 - 3.0 * time], axis=1)
+    slow = np.stack([np.interp(np.arange(21) / 2, np.arange(11), fast[:, b]) for b in range(2)], axis=1)
+    room = np.zeros((2, 40, 2))
+    room[0, :11], room[1, 9:30] = fast, slow
+    quick, late = even(room, 1.0, 31)
+    np.testing.assert_allclose(late, quick, atol=1e-9)
+    assert not np.allclose(*even(room, 0.5, 31)), "with half a share they stay of different lengths"
+
+
+def test_even_words_of_the_data_set_reach_the_last_row_but_two() -> None:
+    plain, same = (source.load("digits", "valid", unseen="george", layout="word", even=e) for e in (0.0, 1.0))
+    ends = [np.array([d.channels[a:b].max() // 40 for a, b in zip(d.offsets[:-1], d.offsets[1:], strict=True)])
+            for d in (plain, same)]  # fmt: skip
+    assert set(ends[1].tolist()) == {43}, "0.88 s are 44 rows"
+    assert ends[0].std() > 3
+    flat = source.load("digits", "valid", unseen="george", even=1.0)
+    assert flat.duration == pytest.approx(0.98), "0.88 s and the silence behind it"
+
+
 def test_a_pixel_has_as_many_events_as_its_level_has_quanta() -> None:
     """Pieces of several lengths, one longer than a word: its end is cut; rows are means of two frames of 10 ms."""
     short, long = levels(2, 3, 31, 4), levels(3, 2, 110, 4)
@@ -85,6 +134,7 @@ def test_words_of_the_data_set() -> None:
     ("options", "message"),
     [
         ({"own": 1.5}, "own is 1.5"),
+        ({"even": 1.5}, "even is 1.5"),
         ({"level": 0.0}, "level is 0"),
         ({"layout": "word", "thresholds": [3.0]}, "no delta modulation"),
         ({"layout": "word", "substeps": 2}, "no delta modulation"),
