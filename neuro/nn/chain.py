@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from neuro.nn import chain_kernels as ck
-from neuro.nn import dense, kernels
+from neuro.nn import dense, head, kernels
 from neuro.nn import dense_kernels as dk
 from neuro.nn.dense import Lists
 from neuro.nn.fused import Rule, surrogate_kind
@@ -58,6 +58,10 @@ class _Call:
 @in_series(dense.linear)
 def series(chains: tuple[Chain, ...], x: Tensor) -> tuple[Tensor, int] | None:
     """Runs the first layers of a series from rest: (what the last of them sends, how many), None to decline all."""
+    first = chains[0]
+    assert isinstance(first.neurons, Neuron)
+    if head.few(x, weights(first.synapses)[0].shape[0], first.neurons):
+        return None
     found = list(itertools.takewhile(lambda made: made is not None, (_layer(chain, x) for chain in chains)))
     sizes = [-(-len(w) // WIDE) * WIDE * w.shape[1] * w.element_size() for w, _, _ in found]  # type: ignore[misc]
     count = sum(total <= FITS for total in itertools.accumulate(sizes))

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from neuro.nn import crossover, kernels
+from neuro.nn import crossover, head, kernels
 from neuro.nn import dense_kernels as dk
 from neuro.nn.fused import Rule, surrogate_kind
 from neuro.nn.joined import Carry, Chain, joins
@@ -42,7 +42,11 @@ def linear(chain: Chain, x: Tensor, carry: Carry | None) -> Tensor | None:
     neurons = chain.neurons
     assert isinstance(neurons, Neuron)
     weight, bias = weights(chain.synapses)
-    return run(x, weight, bias, neurons, carry) if fits(chain, x, weight) else None
+    if not fits(chain, x, weight):
+        return None
+    if head.few(x, len(weight), neurons):
+        return head.run(x, weight, bias, neurons, carry)  # type: ignore[arg-type]
+    return run(x, weight, bias, neurons, carry)
 
 
 def fits(chain: Chain, x: Tensor, weight: Tensor) -> bool:
