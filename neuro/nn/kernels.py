@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.jit import kernel
+from neuro.nn.calm import calm
 
 A = NDArray[Any]
 BLOCK = 1024  # neurons at a time: parameters and state of a block stay in the first-level cache
@@ -33,6 +34,7 @@ WORTH_A_THREAD = 100_000  # array elements; below this a thread costs more than 
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
+    calm()  # once, before the first thread of ours wants a core
     return ThreadPoolExecutor(threads, thread_name_prefix="neuro.nn")
 
 

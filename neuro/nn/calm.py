@@ -1,0 +1,38 @@
+"""`calm`: torch's idle OpenMP threads sleep, also where torch was imported before axonport.
+
+A thread of GNU's OpenMP that has nothing to do looks for work for milliseconds before it sleeps, on a core that the
+threads of our kernels want: a training step of the N-MNIST network took 1.6 times as long (33 and 20 ms on two cores,
+measured). OMP_WAIT_POLICY forbids that, but is read when torch is loaded, and most programs import torch first.
+
+What still helps then: OpenMP looks for next to no time where it has more threads than there are cores. Those it has
+are counted per thread that ever ran a parallel loop. So a thread that runs one, and then sleeps for as long as the
+process lives, makes all others sleep in time. It computes nothing and changes no result. Other runtimes (LLVM's,
+Intel's) do not count so, and nothing changes.
+"""
+
+from __future__ import annotations
+
+import threading
+from functools import cache
+
+import torch
+
+import neuro
+
+PARALLEL = 1 << 17  # elements; torch shares out an addition of so many
+
+
+@cache
+def calm() -> bool:
+    """Start that thread, where it is needed. Whether it was."""
+    if not neuro.TORCH_CAME_FIRST or torch.get_num_threads() < 2:
+        return False
+    done = threading.Event()
+
+    def sleep() -> None:
+        torch.zeros(PARALLEL).add_(1.0)
+        done.set()
+        threading.Event().wait()
+
+    threading.Thread(target=sleep, name="neuro-calm", daemon=True).start()
+    return done.wait(10.0)
