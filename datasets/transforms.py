@@ -14,7 +14,7 @@ from dataclasses import astuple, dataclass, fields, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from neuro.datasets import kernels
+from neuro.datasets import event_kernels, kernels
 from neuro.errors import BadConfig
 from neuro.events import LARGEST, LARGEST_COUNT, MAX_DENSE_BYTES, EventSet
 
@@ -219,7 +219,7 @@ def _fill(
     dense: NDArray[np.uint8],
     words: NDArray[np.uint64],
 ) -> None:
-    """`kernels.fill`, or `fill_moved`, over as many threads as the events are worth."""
+    """`event_kernels.fill`, or `fill_moved`, over as many threads as the events are worth."""
     change = augment or NOTHING
     amounts, planar, *shape = _prepared(event_set, change)
     seed_, epoch_ = _seed("seed", seed), _seed("epoch", epoch)
@@ -233,10 +233,10 @@ def _fill(
     def work(first: int, last: int) -> None:
         given = (times, channels, offsets, chosen, first, last, float(dt), high, steps, dense, words)
         if not active:
-            kernels.fill(*given)
+            event_kernels.fill(*given)
             return
         with np.errstate(over="ignore"):  # the hash wraps on purpose; numpy says so when jit is off
-            kernels.fill_moved(*given, amounts, planar, np.array(shape), duration, seed_, epoch_, *where)
+            event_kernels.fill_moved(*given, amounts, planar, np.array(shape), duration, seed_, epoch_, *where)
 
     if parts == 1:
         work(0, len(chosen))
@@ -248,10 +248,10 @@ def _fill(
 def _places(
     event_set: EventSet, planar: bool, shape: list[int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """What `kernels.places` says of each channel."""
+    """What `event_kernels.places` says of each channel."""
     n = math.prod(event_set.shape)
     xs, ys, plane = np.zeros(n), np.zeros(n if planar else 0), np.zeros(n if planar else 0, np.int64)
-    kernels.places(planar, shape[0], shape[1], xs, ys, plane)
+    event_kernels.places(planar, shape[0], shape[1], xs, ys, plane)
     return xs, ys, plane
 
 
@@ -276,7 +276,7 @@ def augmented(
     seed_, epoch_ = _seed("seed", seed), _seed("epoch", epoch)
     if augment.active():
         with np.errstate(over="ignore"):
-            kernels.move_all(
+            event_kernels.move_all(
                 *_columns(event_set, chosen), amounts, planar, np.array(shape), float(event_set.duration), seed_,
                 epoch_, *_places(event_set, planar, shape), times, channels,
             )  # fmt: skip
