@@ -34,7 +34,7 @@ cpu_target: Any = _cpu_target
 normalize: Any = sigutils.normalize_signature
 MARK = b"neuro.jit"  # a file that says this takes part in kernels
 HERE = Path(__file__).parent
-SHARED = (HERE / "jit.py", HERE / "hardware" / "integer.py")  # pieces that every folder may use
+SHARED = (HERE / "jit.py", *(HERE / "hardware" / f"{name}.py" for name in ("integer", "spikes", "vectors")))  # of all
 
 
 @cache

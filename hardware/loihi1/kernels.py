@@ -15,8 +15,9 @@ Sources: nengo-loihi 1.1 and brian2-loihi 0.5 as recorded in the golden vectors 
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,165 +26,182 @@ from neuro.errors import SimulationError
 from neuro.extend import did_you_mean
 from neuro.hardware.integer import shift_to_zero, wrap
 from neuro.hardware.loihi1.contract import NENGO, check, effective, preset_of
-from neuro.hardware.program import Program
+from neuro.hardware.program import Population, Program, Projection
+from neuro.hardware.spikes import (
+    AHEAD,
+    Blocks,
+    Costs,
+    blocks_of,
+    book,
+    collect,
+    costs_of,
+    enter,
+    order_of,
+    spread,
+    width_of,
+)
 from neuro.hardware.threads import available as _threads
+from neuro.hardware.threads import over_pieces
 from neuro.hardware.trace import Counters, Trace
-from neuro.jit import kernel
+from neuro.jit import disjoint, kernel, wide
 
-IntArray = NDArray[np.int64]
 VARIABLES = ("u", "v")
-I64 = np.int64
+I64: Any = np.int64  # what it makes is an int to mypy
+U = np.uintp  # an index that needs no look at its sign
+
+Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+Words = NDArray[np.uint64]
 
 
 class Packed(NamedTuple):
-    """A program as flat arrays. Neurons are numbered over all populations, inputs first, in the program's order.
+    """A program as flat arrays. Neurons are numbered over all populations, inputs first, in the program's order; those
+    of a population as `spikes.order_of` says.
 
-    first: where each population begins. registers: int64[7, n] decays (the part that is lost), threshold, bias,
-    refractory, v_min, v_max. pointer, target, late, weight: synapses by source neuron. core: of each neuron, -1 for
-    inputs. packets, hops: per source neuron.
+    first: where each population begins. flat: of each neuron, row-major index in its population and first of it.
+    registers: int64[7, n] decays (the part that is lost), threshold, bias, refractory, v_min, v_max. blocks: synapses.
+    costs: of spikes. slots, width: of the ring of sums.
+    wide: whether sums may leave 32 bits where that is seen.
     """
 
     preset: int
-    first: IntArray
-    registers: IntArray
-    pointer: IntArray
-    target: NDArray[np.int32]
-    late: NDArray[np.int32]
-    weight: NDArray[np.int32]
-    core: IntArray
-    packets: IntArray
-    hops: IntArray
-    room: int
+    first: Int64
+    flat: Int64
+    registers: Int64
+    blocks: Blocks
+    costs: Costs
+    slots: int
+    width: int
+    wide: bool
 
 
-@kernel
-def update(
-    nengo: bool,
-    first: int,
-    last: int,
-    u: IntArray,
-    v: IntArray,
-    held: IntArray,
-    arrived: IntArray,
-    registers: IntArray,
-    fired: NDArray[np.uint8],
+@disjoint
+def update_nengo(
+    first: int, last: int, u: Int64, v: Int64, held: Int64, sums: Int32, at: int, registers: Int64, fired: Bytes
 ) -> None:
-    """One step of the neurons first..last - 1; ``arrived`` is taken and cleared."""
-    for i in range(first, last):
-        entered = arrived[i]
-        arrived[i] = 0
-        lost_u, lost_v, threshold, bias = registers[0, i], registers[1, i], registers[2, i], registers[3, i]
-        if nengo:
-            u[i] = wrap(shift_to_zero(u[i] * (4096 - lost_u), 12) + wrap(entered, 22), 24)
-            x = shift_to_zero(v[i] * (4096 - lost_v), 12) + wrap(u[i] + bias, 24)
-            x = min(max(x, registers[5, i]), registers[6, i])
-            if held[i] > 0:
-                x = I64(0)
-            fired[i] = x > threshold
-            if fired[i]:
-                x = I64(0)
-                held[i] = registers[4, i]
-            held[i] = max(held[i] - 1, I64(0))
-            v[i] = x
-        else:
-            u[i] = shift_to_zero(u[i] * (4096 - lost_u), 12) + entered
-            fired[i] = 0
-            if held[i] > 0:
-                held[i] -= 1
-            else:
-                x = shift_to_zero(v[i] * (4096 - lost_v), 12) + u[i] + bias
-                fired[i] = x > threshold
-                if fired[i]:
-                    x = I64(0)
-                    held[i] = registers[4, i] - 1
-                v[i] = x
+    """One step of the neurons first..last - 1; what has arrived, sums[at + i], is taken and cleared."""
+    wide()
+    n, zero, full = U(registers.shape[1]), I64(0), I64(4096)
+    reg, r1, r2, r3, r4 = registers.reshape(-1), n, U(2) * n, U(3) * n, U(4) * n
+    r5, r6 = U(5) * n, U(6) * n
+    for k in range(U(first), U(last)):
+        i = U(k)
+        entered = I64(sums[U(at) + i])
+        sums[U(at) + i] = 0
+        current = wrap(shift_to_zero(u[i] * (full - reg[i]), 12) + wrap(entered, 22), 24)
+        x = shift_to_zero(v[i] * (full - reg[r1 + i]), 12) + wrap(current + reg[r3 + i], 24)
+        x = min(max(x, reg[r5 + i]), reg[r6 + i])
+        x = zero if held[i] > zero else x
+        spike = x > reg[r2 + i]
+        left = reg[r4 + i] if spike else held[i]
+        u[i] = current
+        v[i] = zero if spike else x
+        held[i] = max(left - I64(1), zero)
+        fired[i] = spike
 
 
-@kernel
-def deliver(
-    source: int,
-    step: int,
-    pointer: IntArray,
-    target: NDArray[np.int32],
-    late: NDArray[np.int32],
-    weight: NDArray[np.int32],
-    core: IntArray,
-    ring: IntArray,
-    synops: IntArray,
+@disjoint
+def update_brian(
+    first: int, last: int, u: Int64, v: Int64, held: Int64, sums: Int64, at: int, registers: Int64, fired: Bytes
 ) -> None:
-    """Spread one spike: into slot (step + 1 + delay) of the ring, counting at the target's core."""
-    slots = ring.shape[0]
-    for k in range(pointer[source], pointer[source + 1]):
-        i = target[k]
-        ring[(step + 1 + late[k]) % slots, i] += weight[k]
-        synops[core[i]] += 1
+    """The same of brian2loihi."""
+    wide()
+    n, zero, full = U(registers.shape[1]), I64(0), I64(4096)
+    reg, r1, r2, r3, r4 = registers.reshape(-1), n, U(2) * n, U(3) * n, U(4) * n
+    for k in range(U(first), U(last)):
+        i = U(k)
+        entered = I64(sums[U(at) + i])
+        sums[U(at) + i] = 0
+        current = shift_to_zero(u[i] * (full - reg[i]), 12) + entered
+        ready = held[i] <= zero
+        x = shift_to_zero(v[i] * (full - reg[r1 + i]), 12) + current + reg[r3 + i]
+        spike = ready & (x > reg[r2 + i])
+        left = reg[r4 + i] - I64(1) if spike else held[i]
+        u[i] = current
+        v[i] = (zero if spike else x) if ready else v[i]
+        held[i] = left if ready else held[i] - I64(1)
+        fired[i] = spike
 
 
 @kernel
-def simulate_sample(
-    nengo: bool,
+def simulate_samples(
+    net: Packed,
     inputs: int,
-    registers: IntArray,
-    pointer: IntArray,
-    target: NDArray[np.int32],
-    late: NDArray[np.int32],
-    weight: NDArray[np.int32],
-    core: IntArray,
-    packets: IntArray,
-    hops: IntArray,
-    entered: NDArray[np.uint8],
-    probed: IntArray,
-    spikes: NDArray[np.uint8],
-    values: IntArray,
-    booked: IntArray,
-    injected: IntArray,
-    state: IntArray,
-    ring: IntArray,
-    fired: NDArray[np.uint8],
+    dense: Bytes,
+    probed: Int64,
+    spikes: Bytes,
+    values: Int64,
+    booked: Int64,
+    injected: Int64,
+    state: Int64,
+    sums: NDArray[Any],
+    words: Words,
+    fired: Bytes,
+    events: Int32,
+    begin: int,
+    end: int,
 ) -> None:
-    """One sample from rest. entered: uint8[steps, inputs]. probed: int64[2, k] variable and neuron of each column of
-    values [steps, k]. spikes [steps, n] may have no rows. booked: int64[4, steps, cores] synops, spikes, packets, hops.
+    """Samples begin..end - 1, each from rest. dense: uint8[length, batch, inputs]; later steps are silent. probed:
+    int64[2, k] variable and neuron of each column of values [batch, steps, k]. spikes [batch, steps, n], row-major,
+    may have no steps. booked: int64[4, batch, steps, cores] synops, spikes, packets, hops. fired: the bytes of words.
     """
-    state[:] = 0
-    ring[:] = 0
-    fired[:] = 0
-    n = registers.shape[1]
-    for t in range(entered.shape[0]):
-        slot = t % ring.shape[0]
-        update(nengo, inputs, n, state[0], state[1], state[2], ring[slot], registers, fired)
-        for i in range(inputs):
-            fired[i] = entered[t, i]
-            injected[t] += entered[t, i]
-        for i in range(n):
-            if fired[i]:
-                deliver(i, t, pointer, target, late, weight, core, ring, booked[0, t])
-                if i >= inputs:
-                    booked[1, t, core[i]] += 1
-                    booked[2, t, core[i]] += packets[i]
-                    booked[3, t, core[i]] += hops[i]
-        if spikes.shape[0] > 0:
-            for i in range(n):
-                spikes[t, i] = fired[i]
-        for k in range(probed.shape[1]):
-            values[t, k] = state[probed[0, k], probed[1, k]]
+    n, none = net.registers.shape[1], I64(0)
+    u, v, held = state[0], state[1], state[2]
+    synops, sent, packets, hops = (
+        *(booked[0].reshape(-1), booked[1].reshape(-1)),
+        *(booked[2].reshape(-1), booked[3].reshape(-1)),
+    )
+    for b in range(begin, end):
+        state[:] = 0
+        sums[:] = 0
+        for t in range(injected.shape[1]):
+            at = t % net.slots * net.width
+            if net.preset == NENGO:
+                update_nengo(inputs, n, u, v, held, sums, at, net.registers, fired)
+            else:
+                update_brian(inputs, n, u, v, held, sums, at, net.registers, fired)
+            enter(dense, t, b, fired)
+            count = collect(words, none, I64(words.size // 8), events, none)
+            now = (t + 1) % net.slots * net.width
+            spread(sums, net.slots * net.width, now, events, none, count, net.blocks)
+            places = (b * injected.shape[1] + t) * booked.shape[3]
+            injected[b, t] = book(net.costs, events, count, synops, sent, packets, hops, places, inputs)
+            if spikes.shape[1] > 0:
+                for e in range(U(count)):
+                    spikes[b, t, net.flat[events[U(e)]]] = 1
+            for k in range(probed.shape[1]):
+                values[b, t, k] = state[probed[0, k], probed[1, k]]
+
+
+_cache: WeakKeyDictionary[Program, Packed] = WeakKeyDictionary()
 
 
 def pack(program: Program) -> Packed:
-    """Flat arrays of a program of the presets "nengo" and "brian2loihi".
+    """Flat arrays of a program of the presets "nengo" and "brian2loihi", from memory if it was packed before.
 
     Raises:
         SimulationError: it breaks the contract.
     """
-    check(program)
+    if program not in _cache:
+        check(program)
+        _cache[program] = _pack(program)
+    return _cache[program]
+
+
+def _pack(program: Program) -> Packed:
     preset = preset_of(program)
     names = list(program.populations)
     assert names[0] == program.input
-    sizes = [p.size for p in program.populations.values()]
-    first = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    first = np.concatenate([[0], np.cumsum([p.size for p in program.populations.values()])]).astype(np.int64)
     start = dict(zip(names, first[:-1].tolist(), strict=True))
     n = int(first[-1])
-    registers = np.zeros((7, n), np.int64)
-    core = np.full(n, -1, np.int64)
+    parts = [np.zeros((4, 0), np.int64), *(_synapses(program, p, start, preset) for p in program.projections)]
+    source, target, late, weight = np.concatenate(parts, axis=1)
+    flat = np.concatenate([_order(program, p, start, source, late, target) for p in program.populations.values()])
+    place = np.argsort(flat)
+    source, target = place[source], place[target]
+    registers, core = np.zeros((7, n), np.int64), np.full(n, -1, np.int64)
     for name in names[1:]:
         population = program.populations[name]
         part = slice(start[name], start[name] + population.size)
@@ -192,51 +210,34 @@ def pack(program: Program) -> Packed:
         core[part] = program.placement.core_of[name]
     if preset == NENGO:
         registers[0, first[1] :] += 1  # the chip's offset of 1
-    source, target, late, weight = (
-        (
-            np.concatenate(parts) if parts else np.zeros(0, np.int64)
-            for parts in zip(
-                *(_synapses(program, k, start, preset) for k in range(len(program.projections))), strict=True
-            )
-        )
-        if program.projections
-        else (np.zeros(0, np.int64),) * 4
-    )
-    order = np.argsort(source, kind="stable")
-    pointer = np.concatenate([[0], np.cumsum(np.bincount(source, minlength=n))]).astype(np.int64)
-    packets, hops = _messages(program, source, target, core, n)
+    registers, core = np.ascontiguousarray(registers[:, flat]), core[flat]
+    most = np.bincount(target, np.abs(weight), n).max(initial=0)
     return Packed(
         preset=preset,
         first=first,
+        flat=flat,
         registers=registers,
-        pointer=pointer,
-        target=target[order].astype(np.int32),
-        late=late[order].astype(np.int32),
-        weight=weight[order].astype(np.int32),
-        core=core,
-        packets=packets,
-        hops=hops,
-        room=int(late.max(initial=0)) + 2,
+        blocks=blocks_of(source, late, target, weight, n, first),
+        costs=costs_of(source, target, core, program.placement.cores, program.placement.xy),
+        slots=int(late.max(initial=0)) + 2,
+        width=width_of(n),
+        wide=preset != NENGO and bool(most >= 1 << 31),  # nengo's are cut to 22 bits, whatever is above
     )
 
 
-def _synapses(program: Program, k: int, start: dict[str, int], preset: int) -> tuple[IntArray, ...]:
-    p = program.projections[k]
+def _synapses(program: Program, p: Projection, start: dict[str, int], preset: int) -> Int64:
+    """int64[4, synapses]: source, target, delay, weight."""
     late = np.broadcast_to(p.params.get("delay_steps", np.array(0)), p.weight_q.shape)
-    return p.params["col"] + start[p.source], p.params["row"] + start[p.target], late, effective(p, preset)
+    return np.stack([p.params["col"] + start[p.source], p.params["row"] + start[p.target], late, effective(p, preset)])
 
 
-def _messages(
-    program: Program, source: IntArray, target: IntArray, core: IntArray, n: int
-) -> tuple[IntArray, IntArray]:
-    """Per source neuron: messages, one per target core, and the links they cross."""
-    pairs = np.unique(np.stack([source, core[target]]), axis=1)
-    own = core[pairs[0]]
-    pairs, own = pairs[:, own >= 0], own[own >= 0]
-    xy = program.placement.xy
-    distance = np.abs(xy[own] - xy[pairs[1]]).sum(axis=1) if pairs.size else np.zeros(0, np.int64)
-    packets = np.bincount(pairs[0], minlength=n).astype(np.int64)
-    return packets, np.bincount(pairs[0], distance, n).astype(np.int64)
+def _order(
+    program: Program, population: Population, start: dict[str, int], source: Int64, late: Int64, target: Int64
+) -> Int64:
+    """Where the neurons of a population stand, as rows of the program's order."""
+    begin = start[population.name]
+    into = (target >= begin) & (target < begin + population.size)
+    return begin + order_of(population.shape, source[into], late[into], target[into] - begin)
 
 
 def run(
@@ -258,39 +259,21 @@ def run(
     tapped = dict.fromkeys((*probes, (program.output, "v")))
     places = {probe: _place(program, start, probe) for probe in tapped}
     probed = np.concatenate([*places.values()], axis=1)
-    entered = np.zeros((batch, steps, inputs), np.uint8)
-    entered[:, :length] = dense.transpose(1, 0, 2)
+    probed[1] = np.argsort(net.flat)[probed[1]]
     spikes = np.zeros((batch, steps if record_spikes or program.readout == "count" else 0, n), np.uint8)
     values = np.zeros((batch, steps, probed.shape[1]), np.int64)
-    booked = np.zeros((batch, 4, steps, cores), np.int64)
+    booked = np.zeros((4, batch, steps, cores), np.int64)
     injected = np.zeros((batch, steps), np.int64)
+    entered = np.ascontiguousarray(dense, np.uint8)
 
-    def one(k: int) -> None:
-        state, ring = np.zeros((3, n), np.int64), np.zeros((net.room, n), np.int64)
-        simulate_sample(
-            net.preset == NENGO,
-            inputs,
-            net.registers,
-            net.pointer,
-            net.target,
-            net.late,
-            net.weight,
-            net.core,
-            net.packets,
-            net.hops,
-            entered[k],
-            probed,
-            spikes[k],
-            values[k],
-            booked[k],
-            injected[k],
-            state,
-            ring,
-            np.zeros(n, np.uint8),
-        )
+    def some(pieces: Iterator[tuple[int, int]]) -> None:
+        state, words = np.zeros((3, n), np.int64), np.zeros(-(-n // 64) * 8, np.uint64)
+        sums = np.zeros(net.slots * net.width, np.int64 if net.wide else np.int32)
+        room = state, sums, words, words.view(np.uint8), np.zeros(n + AHEAD, np.int32)
+        for begin, end in pieces:
+            simulate_samples(net, inputs, entered, probed, spikes, values, booked, injected, *room, begin, end)
 
-    with ThreadPoolExecutor(_threads()) as pool:
-        list(pool.map(one, range(batch)))
+    over_pieces(min(_threads(), batch), batch, some)
     if (np.abs(values) >= 1 << 31).any():
         raise SimulationError(
             "u or v has left 32 bits; preset brian2loihi has no limit of width, but the chip's registers hold 24 bits: "
@@ -301,8 +284,8 @@ def run(
     window = slice(program.skew[program.output], program.skew[program.output] + length)
     part = slice(start[program.output], start[program.output] + program.populations[program.output].size)
     scores = _scores(program.readout, spikes[:, window, part], found[program.output, "v"].transpose(1, 0, 2)[:, window])
-    updates = np.bincount(net.core[net.core >= 0], minlength=cores)
-    synops, sent, packets, hops = (np.ascontiguousarray(booked[:, k]) for k in range(4))
+    updates = np.bincount(net.costs.own[net.costs.own >= 0], minlength=cores)
+    synops, sent, packets, hops = booked
     return Trace(
         chip=program.chip,
         dt=program.dt,
@@ -326,14 +309,14 @@ def run(
 SYNAPSE_BYTES = 3  # 8 bits of weight, 10 of target, 6 of delay: `limits.synapse_entry` of chips/loihi1.toml
 
 
-def _scores(readout: str, fired: NDArray[np.uint8], v: IntArray) -> IntArray:
+def _scores(readout: str, fired: NDArray[np.uint8], v: Int64) -> Int64:
     """int64[batch, classes] over the steps of a sample. fired, v: [batch, steps, classes]."""
     found = {"count": fired.sum(axis=1), "sum": v.sum(axis=1, dtype=np.int64), "max": v.max(axis=1), "last": v[:, -1]}
-    scores: IntArray = found[readout].astype(np.int64)
+    scores: Int64 = found[readout].astype(np.int64)
     return scores
 
 
-def _place(program: Program, start: dict[str, int], probe: tuple[str, str]) -> IntArray:
+def _place(program: Program, start: dict[str, int], probe: tuple[str, str]) -> Int64:
     """int64[2, n]: variable and neuron of a probe."""
     name, variable = probe
     stateful = [n for n, p in program.populations.items() if p.model != "input"]

@@ -69,7 +69,6 @@ from neuro.hardware.loihi2.record import (
     Others,
     Out,
     Work,
-    collect,
     enter,
     score,
     settle,
@@ -78,6 +77,7 @@ from neuro.hardware.loihi2.record import (
 from neuro.hardware.loihi2.stream import room
 from neuro.hardware.loihi2.tiles import run_layer
 from neuro.hardware.program import Program
+from neuro.hardware.spikes import collect
 from neuro.hardware.threads import available as _threads
 from neuro.hardware.threads import over_pieces
 from neuro.hardware.trace import Counters, Trace

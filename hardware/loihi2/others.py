@@ -58,11 +58,11 @@ from neuro.hardware.loihi2.record import (
     X_ROW,
     Out,
     Work,
-    collect,
     score,
     settle,
     write,
 )
+from neuro.hardware.spikes import collect
 from neuro.jit import kernel
 
 U = np.uintp  # as in delivery.py

@@ -25,12 +25,12 @@ from neuro.hardware.loihi2.packed import (
 from neuro.hardware.loihi2.plastic import Learned
 from neuro.hardware.loihi2.stream import BLOCK as LINE
 from neuro.hardware.loihi2.stream import WORTH, begins, send
-from neuro.jit import disjoint, kernel, ones, piece, places, set_bytes
+from neuro.hardware.spikes import collect
+from neuro.jit import disjoint, kernel, piece
 
 I32 = np.int32
 I64: Any = np.int64  # what it makes is an int to mypy
 U = np.uintp  # as in delivery.py
-U64 = np.uint64
 AHEAD = 8  # places behind the last event that `tiles.add_groups` may read
 SOON = np.uintp(8)  # steps that `take_row` looks ahead
 BEGIN, END = 0, 1  # of `Work.span`
@@ -44,19 +44,6 @@ Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
 Words = NDArray[np.uint64]
-
-
-@disjoint
-def collect(flags: Words, first: int, last: int, events: Int32, end: int) -> int:
-    """Append to events[end:] the places of the ones in the bytes (0 or 1) of blocks first..last-1; the new end.
-    A block is 64 neurons, eight words."""
-    e = U(end)
-    for block in range(U(first), U(last)):
-        mask = set_bytes(flags, U(block) << U(3))
-        if mask != U64(0):
-            places(mask, I64((block - U(first)) << U(6)), events, e)
-            e += U(ones(mask))
-    return np.int64(e)  # type: ignore[return-value]  # to a kernel an int is an int64
 
 
 @piece

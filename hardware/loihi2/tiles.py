@@ -46,7 +46,6 @@ from neuro.hardware.loihi2.record import (
     V_ROW,
     Out,
     Work,
-    collect,
     score,
     sends,
     settle,
@@ -54,6 +53,7 @@ from neuro.hardware.loihi2.record import (
 )
 from neuro.hardware.loihi2.stream import BLOCK as LINE
 from neuro.hardware.loihi2.stream import send
+from neuro.hardware.spikes import collect
 from neuro.jit import disjoint, kernel, ones, piece, set_bytes, wide
 
 I16 = np.int16

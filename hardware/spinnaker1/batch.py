@@ -13,7 +13,7 @@ from neuro.hardware.program import Program
 from neuro.hardware.spinnaker1 import kernels
 from neuro.hardware.spinnaker1.kernels import VARIABLES, Out
 from neuro.hardware.spinnaker1.machine import probe_place, restart, work_of
-from neuro.hardware.spinnaker1.packed import pack
+from neuro.hardware.spinnaker1.packed import pack, quick
 from neuro.hardware.spinnaker1.traffic import names_of
 from neuro.hardware.threads import available as threads
 from neuro.hardware.threads import over_pieces
@@ -107,7 +107,7 @@ def _simulate(
         scores=np.zeros((count, program.populations[program.output].size), np.int64),
         injected=np.zeros((count, steps), np.int64),
     )
-    depth, nothing = program.depth, np.zeros(0, np.int32)
+    fast, depth, nothing = quick(program), program.depth, np.zeros(0, np.int32)
 
     def some(pieces: Iterator[tuple[int, int]]) -> None:
         work = work_of(net, initial, inputs)
@@ -117,7 +117,7 @@ def _simulate(
                 restart(work, initial)
                 entered[:length] = dense[:, b]
                 out = _record(batch, b, columns)
-                kernels.run_sample(net, work, out, entered, nothing, depth)
+                kernels.run_sample(net, fast, work, out, entered, nothing, depth)
 
     over_pieces(min(threads(), count), count, some)
     return batch, columns

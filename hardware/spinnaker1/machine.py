@@ -39,6 +39,7 @@ def work_of(net: Packed, initial: Initial, inputs_per_step: int) -> Work:
         at=at[:-1].copy(),
         room=room,
         counted=np.zeros((net.size.size, int(net.depth.max())), np.int64),
+        rows=np.zeros(int(room.max()), np.int32),
     )
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from neuro.hardware.spinnaker1.fixed import Integer, decayed, expk, expulr, kdivk, mul, whole_steps, wrap32
 from neuro.hardware.spinnaker1.ring import Ring
 from neuro.hardware.spinnaker1.words import BLOCK, WORDS
-from neuro.jit import kernel
+from neuro.jit import disjoint, kernel, piece, wide
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
@@ -97,7 +97,7 @@ def start(model: str, params: dict[str, Any] | Any, n: int) -> tuple[Constants, 
     return Constants(r, exp_tc, t_refract, *fract, *kept), state  # type: ignore[arg-type]
 
 
-@kernel
+@disjoint
 def update_exp(
     c: Constants, s: State, lo: Integer, hi: Integer, ring: Ring, exc_at: Integer, inh_at: Integer,
     exc_shift: Integer, inh_shift: Integer, injected: Int32, fired: Int32, at: Integer,
@@ -105,7 +105,7 @@ def update_exp(
     """One step of neurons lo..hi-1 with exponential synapses; takes and clears ring[exc_at:] and ring[inh_at:].
 
     injected: s16.15 per neuron, or empty. Writes i - lo of those that spike to fired[at:], returns how many."""
-    count = 0
+    wide()
     for k in range(np.uintp(hi - lo)):
         i = np.uintp(lo) + np.uintp(k)
         at_exc, at_inh = np.uintp(exc_at) + np.uintp(k), np.uintp(inh_at) + np.uintp(k)
@@ -113,19 +113,20 @@ def update_exp(
         ring[at_exc], ring[at_inh] = 0, 0
         exc = wrap32(np.int64(s.exc[i]) + decayed(x_exc, c.init_exc[i]))
         inh = wrap32(np.int64(s.inh[i]) + decayed(x_inh, c.init_inh[i]))
-        count += _membrane(c, s, i, k, exc, inh, injected, fired, at + count)
+        extra = np.int64(injected[i]) if injected.size > 0 else np.int64(0)
+        fired[np.uintp(at) + np.uintp(k)] = _membrane(c, s, i, exc, inh, extra)
         s.exc[i] = decayed(exc, c.decay_exc[i])
         s.inh[i] = decayed(inh, c.decay_inh[i])
-    return count
+    return _numbered(fired, at, hi - lo)
 
 
-@kernel
+@disjoint
 def update_delta(
     c: Constants, s: State, lo: Integer, hi: Integer, ring: Ring, exc_at: Integer, inh_at: Integer,
     exc_shift: Integer, inh_shift: Integer, injected: Int32, fired: Int32, at: Integer,
 ) -> Any:  # fmt: skip
     """As `update_exp`, of neurons whose input lasts one step."""
-    count = 0
+    wide()
     for k in range(np.uintp(hi - lo)):
         i = np.uintp(lo) + np.uintp(k)
         at_exc, at_inh = np.uintp(exc_at) + np.uintp(k), np.uintp(inh_at) + np.uintp(k)
@@ -134,30 +135,35 @@ def update_delta(
         per_step = wrap32(np.int64(c.init_exc[i]))
         exc = mul(wrap32(np.int64(s.exc[i]) + x_exc), per_step)
         inh = mul(wrap32(np.int64(s.inh[i]) + x_inh), per_step)
-        count += _membrane(c, s, i, k, exc, inh, injected, fired, at + count)
+        extra = np.int64(injected[i]) if injected.size > 0 else np.int64(0)
+        fired[np.uintp(at) + np.uintp(k)] = _membrane(c, s, i, exc, inh, extra)
         s.exc[i], s.inh[i] = 0, 0
-    return count
+    return _numbered(fired, at, hi - lo)
 
 
-@kernel
-def _membrane(
-    c: Constants, s: State, i: Integer, k: Integer, exc: Integer, inh: Integer, injected: Int32, fired: Int32,
-    at: Integer,
-) -> Any:  # fmt: skip
-    """Membrane, threshold and reset of neuron i, the k-th of its core; 1 if it spikes."""
-    v = np.int64(s.v[i])
-    if s.refract[i] <= 0:
-        current = np.int64(exc) - np.int64(inh) + np.int64(c.i_offset[i])
-        if injected.size > 0:
-            current += np.int64(injected[i])
-        alpha = wrap32(mul(wrap32(current), c.r[i]) + np.int64(c.v_rest[i]))
-        v = wrap32(alpha - mul(c.exp_tc[i], wrap32(alpha - v)))
-    else:
-        s.refract[i] -= np.int32(1)
+@piece
+def _membrane(c: Constants, s: State, i: Integer, exc: Integer, inh: Integer, extra: Integer) -> Any:
+    """Membrane, threshold and reset of neuron i; 1 if it spikes. Without branches, so that it is done for several
+    neurons at once."""
+    v, refract = np.int64(s.v[i]), np.int64(s.refract[i])
+    waits = refract > 0
+    current = np.int64(exc) - np.int64(inh) + np.int64(c.i_offset[i]) + extra
+    alpha = wrap32(mul(wrap32(current), c.r[i]) + np.int64(c.v_rest[i]))
+    moved = wrap32(alpha - mul(c.exp_tc[i], wrap32(alpha - v)))
+    v = v if waits else np.int64(moved)
     spike = v >= c.threshold[i]
-    if spike:
-        v = np.int64(c.v_reset[i])
-        s.refract[i] = c.t_refract[i]
-        fired[np.uintp(at)] = k
-    s.v[i] = v
-    return np.int64(spike)
+    left = refract - 1 if waits else refract
+    s.v[i] = np.int64(c.v_reset[i]) if spike else v
+    s.refract[i] = np.int64(c.t_refract[i]) if spike else left
+    return np.int32(spike)
+
+
+@piece
+def _numbered(fired: Int32, at: Integer, many: Integer) -> Any:
+    """From zeros and ones to the places of the ones, at the front; how many."""
+    count = np.int64(0)
+    for k in range(np.uintp(many)):
+        found = fired[np.uintp(at) + np.uintp(k)]
+        fired[np.uintp(at) + np.uintp(count)] = np.int32(k)
+        count += np.int64(found)
+    return count

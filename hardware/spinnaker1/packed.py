@@ -9,14 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.hardware.program import Program
+from neuro.hardware.spikes import Blocks, blocks_of
 from neuro.hardware.spinnaker1.contract import HEADER, check, layout_of, slices_of
 from neuro.hardware.spinnaker1.neurons import MODELS, Constants, State, start
-from neuro.hardware.spinnaker1.ring import Words
+from neuro.hardware.spinnaker1.ring import FULL, Words
 from neuro.hardware.spinnaker1.traffic import names_of, traffic
+from neuro.hardware.vectors import BLOCK
 from neuro.ir import READOUTS
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+MOST_WORDS = 1 << 23  # of a program that are held twice, the second time in blocks
 
 
 class Packed(NamedTuple):
@@ -58,6 +62,14 @@ class Packed(NamedTuple):
     relay: Int64
     relay_packets: Int64
     unit: Int64
+
+
+class Quick(NamedTuple):
+    """Cores none of whose ring buffers can run over if no source spikes twice in a step: the order of additions is
+    nothing to their sums. cores: per core, whether it is one. blocks: the words of those, by row of row_start."""
+
+    cores: Bytes
+    blocks: Blocks
 
 
 class Initial(NamedTuple):
@@ -103,7 +115,7 @@ def _pack(program: Program) -> tuple[Packed, Initial]:
         **_blocks(program, sizes),
         **sent,
     )
-    return net, Initial(state, ring)
+    return net, Initial(state, ring + BLOCK)  # a block of `Quick` may begin at the last ring buffer
 
 
 def _cores(program: Program, names: list[str], first: Int64) -> tuple[dict[str, Any], int]:
@@ -144,3 +156,39 @@ def _blocks(program: Program, sizes: Int64) -> dict[str, Any]:
         "words": words,
         "depth": depth,
     }
+
+
+_quick: WeakKeyDictionary[Program, Quick] = WeakKeyDictionary()
+
+
+def quick(program: Program) -> Quick:
+    """The cores of a checked program that need not go word by word, from memory if they were asked for before."""
+    if program not in _quick:
+        _quick[program] = _found_quick(program)
+    return _quick[program]
+
+
+def _found_quick(program: Program) -> Quick:
+    names, blocks = names_of(program), program.image["blocks"]
+    sizes = [program.populations[n].size for n in names]
+    row_start, words = program.image["row_start"].astype(np.int64), program.image["words"]
+    cores = np.zeros(program.placement.cores, np.uint8)
+    layouts = {core: layout_of(program.populations[n]) for n in names[1:] for core, _, _ in slices_of(program, n)}
+    parts, most = [np.zeros((3, 0), np.int64)], BLOCK
+    for core, layout in layouts.items() if words.size <= MOST_WORDS else ():
+        found = [np.zeros((3, 0), np.int64)]
+        for _, source, _, row, word in blocks[blocks[:, 0] == core].tolist():
+            rows = np.arange(row, row + int(sizes[source]))
+            own = words[word + row_start[row] : word + row_start[rows[-1] + 1]]
+            row_of = np.repeat(rows, np.diff(row_start[row : rows[-1] + 2]))
+            found.append(np.stack([row_of, own & layout.mask, own >> 16]).astype(np.int64))
+        every = np.concatenate(found, axis=1)
+        buffers = np.bincount(every[1] & ((1 << layout.shift) - 1), every[2], 1)  # all slots together: an upper bound
+        whole = 1 << layout.shift >= BLOCK  # a slot is whole blocks, so that none reaches beyond the ring
+        cores[core] = whole and buffers.max() <= FULL
+        if cores[core]:
+            parts.append(every)
+            most = max(most, layout.entries)
+    row, at, weight = np.concatenate(parts, axis=1)
+    weight = weight - (weight > FULL // 2) * (FULL + 1)  # the same 16 bits
+    return Quick(cores, blocks_of(row, 0 * row, at, weight, row_start.size, np.array([0, most])))

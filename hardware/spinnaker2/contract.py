@@ -41,7 +41,6 @@ MODELS = ("lif", "lif_curr_exp", *NO_DELAY)
 FLOATS = ("alpha_decay", "i_offset", "threshold", "v_reset", "v_init", "v_unit")
 DECAYS = ("exc_decay", "inh_decay")
 TO_V_RESET, BY_SUBTRACTION = 0, 1
-SLOTS = 8  # of arrival; compiled into kernels (neuro.jit)
 VARIABLES = ("v", "v_bits", "exc_bits", "inh_bits")
 KINDS = ("dense", "sparse", "conv")
 

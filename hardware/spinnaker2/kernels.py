@@ -20,25 +20,29 @@ from numpy.typing import NDArray
 from neuro.errors import SimulationError
 from neuro.extend import did_you_mean
 from neuro.hardware.program import Program
-from neuro.hardware.spinnaker2.contract import CHIP, SLOTS, VARIABLES
+from neuro.hardware.spikes import AHEAD, book, collect, enter, spread
+from neuro.hardware.spinnaker2.contract import CHIP, VARIABLES
 from neuro.hardware.spinnaker2.packed import Packed, names_of, pack
 from neuro.hardware.threads import available as _threads
 from neuro.hardware.threads import over_pieces
 from neuro.hardware.trace import Counters, Trace
-from neuro.jit import kernel
+from neuro.jit import disjoint, kernel, wide
 
 Bytes = NDArray[np.uint8]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
+Words = NDArray[np.uint64]
 F32 = np.float32
+I64: Any = np.int64  # what it makes is an int to mypy
+U = np.uintp  # an index that needs no look at its sign
 COUNT, SUM, MAX, LAST = 0, 1, 2, 3  # neuro.ir.READOUTS
 MOST = 2147483647.0
 
 
 class Work(NamedTuple):
-    """Room for one sample: v, exc, inh [neurons] and the same memory as int32; ring [slots, 2, neurons]; fired:
-    [neurons], who fires in this step."""
+    """Room for one sample: v, exc, inh [neurons] and the same memory as int32; sums: the ring of `Packed.blocks`;
+    words, fired: a byte per neuron, 1 where it fires in this step, as words and as bytes; events: who does."""
 
     v: Float32
     exc: Float32
@@ -46,14 +50,16 @@ class Work(NamedTuple):
     v_bits: Int32
     exc_bits: Int32
     inh_bits: Int32
-    ring: Int32
-    fired: Int32
+    sums: Int32
+    words: Words
+    fired: Bytes
+    events: Int32
 
 
 class Out(NamedTuple):
     """What a batch fills, zero before. columns: [populations, variables], where each goes in probes, or -1. spikes:
     [steps, batch, neurons without inputs] or empty. probes: [steps, batch, columns]. scores: [batch, n]. booked:
-    [3, batch, steps, cores], synapses, spikes, packets. injected: [batch, steps]."""
+    [4, batch, steps, cores], synapses, spikes, packets, hops. injected: [batch, steps]."""
 
     columns: Int64
     spikes: Bytes
@@ -72,46 +78,42 @@ def whole(v: np.float32, value: float) -> Any:
     return np.int64(max(x, -MOST))
 
 
-@kernel
-def update(net: Packed, work: Work, t: int) -> Any:
-    """Step t of every neuron; returns how many fire."""
-    inputs, n = net.first[1], net.alpha.size
-    slot = t % SLOTS
-    count = 0
-    for i in range(inputs, n):
-        e, h = F32(work.ring[slot, 0, i]), F32(work.ring[slot, 1, i])
-        work.ring[slot, 0, i] = 0
-        work.ring[slot, 1, i] = 0
-        if net.current[i] != 0:
-            e = F32(F32(net.keep_exc[i] * work.exc[i]) + e)
-            h = F32(F32(net.keep_inh[i] * work.inh[i]) + h)
-            work.exc[i] = e
-            work.inh[i] = h
-        v = F32(F32(F32(net.alpha[i] * work.v[i]) + net.offset[i]) + F32(e - h))
-        if v > net.threshold[i]:
-            v = F32(v - net.threshold[i]) if net.subtract[i] != 0 else net.reset[i]
-            work.fired[count] = i
-            count += 1
-        work.v[i] = v
-    return count
-
-
-@kernel
-def send(net: Packed, work: Work, out: Out, i: int, t: int, b: int) -> None:
-    """A spike of neuron i in step t: its synapses, and what it costs."""
-    for q in range(net.fan[i], net.fan[i + 1]):
-        w = net.weight[q]
-        slot = (t + 1 + net.delay[q]) % SLOTS
-        if w > 0:
-            work.ring[slot, 0, net.target[q]] += w
-        else:
-            work.ring[slot, 1, net.target[q]] -= w
-    for f in range(net.load[i], net.load[i + 1]):
-        out.booked[0, b, t, net.load_core[f]] += net.load_synapses[f]
-    if net.core[i] >= 0:
-        out.booked[1, b, t, net.core[i]] += 1
-        if net.load[i + 1] > net.load[i]:
-            out.booked[2, b, t, net.core[i]] += 1
+@disjoint
+def update(
+    first: int,
+    last: int,
+    v: Float32,
+    exc: Float32,
+    inh: Float32,
+    sums: Int32,
+    at: int,
+    alpha: Float32,
+    offset: Float32,
+    threshold: Float32,
+    reset: Float32,
+    keep_exc: Float32,
+    keep_inh: Float32,
+    subtract: Bytes,
+    current: Bytes,
+    fired: Bytes,
+) -> None:
+    """One step of neurons first..last-1; takes and clears their sums at ``at`` and, inhibitory, behind those of all."""
+    wide()
+    behind = U(at) + U(v.size)
+    for k in range(U(first), U(last)):
+        i = U(k)
+        e, h = F32(sums[U(at) + i]), F32(sums[behind + i])
+        sums[U(at) + i] = 0
+        sums[behind + i] = 0
+        held = current[i] != 0
+        with_e, with_h = F32(F32(keep_exc[i] * exc[i]) + e), F32(F32(keep_inh[i] * inh[i]) + h)
+        e, h = with_e if held else e, with_h if held else h
+        exc[i], inh[i] = e if held else exc[i], h if held else inh[i]
+        x = F32(F32(F32(alpha[i] * v[i]) + offset[i]) + F32(e - h))
+        spike = x > threshold[i]
+        back = F32(x - threshold[i]) if subtract[i] != 0 else reset[i]
+        v[i] = back if spike else x
+        fired[i] = spike
 
 
 @kernel
@@ -130,7 +132,7 @@ def note(net: Packed, work: Work, out: Out, p: int, t: int, b: int) -> None:
                 x = work.exc_bits[i]
             else:
                 x = work.inh_bits[i]
-            out.probes[t, b, column + i - net.first[p]] = x
+            out.probes[t, b, column + net.flat[i] - net.first[p]] = x
 
 
 @kernel
@@ -138,42 +140,47 @@ def score(net: Packed, work: Work, out: Out, t: int, b: int, count: int, since: 
     """One step of the readout. since: steps since its window began."""
     lo, hi = net.first[net.output], net.first[net.output + 1]
     if net.readout == COUNT:
-        for f in range(count):
-            if lo <= work.fired[f] < hi:
-                out.scores[b, work.fired[f] - lo] += 1
+        for e in range(count):
+            if lo <= work.events[e] < hi:
+                out.scores[b, net.flat[work.events[e]] - lo] += 1
         return
     for i in range(lo, hi):
-        x = whole(work.v[i], net.value[i])
+        x, o = whole(work.v[i], net.value[i]), net.flat[i] - lo
         if net.readout == SUM:
-            out.scores[b, i - lo] += x
+            out.scores[b, o] += x
         elif net.readout == LAST or since == 0:
-            out.scores[b, i - lo] = x
+            out.scores[b, o] = x
         else:
-            out.scores[b, i - lo] = max(out.scores[b, i - lo], x)
+            out.scores[b, o] = max(out.scores[b, o], x)
 
 
 @kernel
 def simulate_samples(net: Packed, work: Work, out: Out, dense: Bytes, steps: int, depth: int, lo: int, hi: int) -> None:
     """Samples lo..hi-1 of dense [steps, batch, inputs], each from the start, for ``steps`` steps."""
-    inputs = net.first[1]
+    inputs, n, none = net.first[1], net.alpha.size, I64(0)
+    synops, sent = out.booked[0].reshape(-1), out.booked[1].reshape(-1)
+    packets, hops = out.booked[2].reshape(-1), out.booked[3].reshape(-1)
     for b in range(lo, hi):
-        for i in range(net.alpha.size):
+        for i in range(n):
             work.v[i], work.exc[i], work.inh[i] = net.init[i], F32(0), F32(0)
-            for slot in range(SLOTS):
-                work.ring[slot, 0, i] = 0
-                work.ring[slot, 1, i] = 0
+        for i in range(work.sums.size):
+            work.sums[i] = 0
         for t in range(steps):
-            count = update(net, work, t)
-            if t < dense.shape[0]:
-                for i in range(inputs):
-                    if dense[t, b, i] != 0:
-                        out.injected[b, t] += 1
-                        send(net, work, out, i, t, b)
-            for f in range(count):
-                i = np.int64(work.fired[f])  # type: ignore[assignment]  # to a kernel an int is an int64
-                if out.spikes.size > 0:
-                    out.spikes[t, b, i - inputs] = 1
-                send(net, work, out, i, t, b)
+            update(
+                *(inputs, n, work.v, work.exc, work.inh, work.sums, t % net.slots * net.width, net.alpha),
+                *(net.offset, net.threshold, net.reset, net.keep_exc, net.keep_inh, net.subtract, net.current),
+                work.fired,
+            )
+            enter(dense, t, b, work.fired)
+            count = collect(work.words, none, I64(work.words.size // 8), work.events, none)
+            now = (t + 1) % net.slots * net.width
+            spread(work.sums, net.slots * net.width, now, work.events, none, count, net.blocks)
+            at = (b * steps + t) * out.booked.shape[3]
+            entered = book(net.costs, work.events, count, synops, sent, packets, hops, at, inputs)
+            out.injected[b, t] = entered
+            if out.spikes.size > 0:
+                for e in range(U(entered), U(count)):
+                    out.spikes[t, b, net.flat[work.events[U(e)]] - inputs] = 1
             for p in range(1, net.first.size - 1):
                 note(net, work, out, p, t, b)
             if t >= depth:
@@ -184,8 +191,10 @@ def work_of(net: Packed) -> Work:
     """Zeroed room for one sample."""
     n = net.alpha.size
     v, exc, inh = (np.zeros(n, np.float32) for _ in range(3))
+    words = np.zeros(-(-n // 64) * 8, np.uint64)
     return Work(v, exc, inh, v.view(np.int32), exc.view(np.int32), inh.view(np.int32),
-                np.zeros((SLOTS, 2, n), np.int32), np.zeros(n, np.int32))  # fmt: skip
+                np.zeros(net.slots * net.width, np.int32), words, words.view(np.uint8),
+                np.zeros(n + AHEAD, np.int32))  # fmt: skip
 
 
 def run(
@@ -218,7 +227,7 @@ def run(
         spikes=np.zeros((steps, batch, neurons) if record_spikes else (0, 0, 0), np.uint8),
         probes=np.zeros((steps, batch, width), np.int32),
         scores=np.zeros((batch, program.populations[program.output].size), np.int64),
-        booked=np.zeros((3, batch, steps, program.placement.cores), np.int64),
+        booked=np.zeros((4, batch, steps, program.placement.cores), np.int64),
         injected=np.zeros((batch, steps), np.int64),
     )
     _simulate(net, out, np.ascontiguousarray(dense, np.uint8), steps, program.depth)
@@ -233,10 +242,10 @@ def run(
     for name, variable in asked:
         column = int(columns[_probe(program, name, variable)])
         values[name, variable] = out.probes[:, :, column : column + program.populations[name].size]
-    synops, sent, packets = out.booked
+    synops, sent, packets, hops = out.booked
     memory = synops * (CHIP.limit("synapse_word") // 8)
     updates = np.broadcast_to(net.updates, synops.shape)
-    counters = Counters(synops, updates, sent, packets, np.zeros_like(synops), memory, out.injected)
+    counters = Counters(synops, updates, sent, packets, hops, memory, out.injected)
     return Trace(program.chip, program.dt, spikes, values, counters, out.scores)
 
 

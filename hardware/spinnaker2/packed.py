@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from neuro.hardware.maps import Map
 from neuro.hardware.program import Population, Program, Projection
+from neuro.hardware.spikes import Blocks, Costs, blocks_of, costs_of, order_of, width_of
 from neuro.hardware.spinnaker2.contract import check, reals
 from neuro.ir import READOUTS
 
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
+EXACT = 1 << 24  # whole numbers up to here are exact in float32
 
 
 class Packed(NamedTuple):
@@ -23,9 +25,11 @@ class Packed(NamedTuple):
 
     first: int64[populations + 1]. output, readout: numbers. Per neuron: alpha, offset, threshold, reset, init,
     keep_exc, keep_inh (float32), subtract, current (0 or 1), value (float64: v times it is a whole number of
-    Program.scale), core (-1: input).
-    fan: int64[neurons + 1] into target, weight (signed) and delay of its synapses. load: int64[neurons + 1] into
-    load_core and load_synapses, synapses per target core. updates: int64[cores].
+    Program.scale). costs: of spikes.
+    flat: of each neuron, row-major index in its population and first of it (`spikes.order_of`). blocks: synapses; a
+    neuron's excitatory sum stands at its number, the inhibitory one as far behind it as there are neurons. Without a
+    synaptic current only e - h counts, which is one signed sum in the first of them, as long as float32 holds it
+    exactly. slots, width: of the ring of sums. updates: int64[cores].
     """
 
     first: Int64
@@ -41,14 +45,11 @@ class Packed(NamedTuple):
     subtract: NDArray[np.uint8]
     current: NDArray[np.uint8]
     value: NDArray[np.float64]
-    core: Int32
-    fan: Int64
-    target: Int32
-    weight: Int32
-    delay: Int32
-    load: Int64
-    load_core: Int32
-    load_synapses: Int64
+    flat: Int64
+    blocks: Blocks
+    slots: int
+    width: int
+    costs: Costs
     updates: Int64
 
 
@@ -97,20 +98,29 @@ def _pack(program: Program) -> Packed:
 
     def vector(name: str) -> Float32:
         nothing = np.zeros((), np.int64)
-        return np.concatenate([reals(p.params.get(name, nothing), p.size) for p in populations])
+        return np.concatenate([reals(p.params.get(name, nothing), p.size) for p in populations])[flat]
 
     parts = [np.zeros((4, 0), np.int64)]
     for p in program.projections:
         source, target, weight, delay = synapses(p, program.populations[p.source], program.populations[p.target])
         parts.append(np.stack([source + begin[p.source], target + begin[p.target], weight, delay]))
     every = np.concatenate(parts, axis=1)
-    every = every[:, np.argsort(every[0], kind="stable")]
+    order = [_order(p, begin[p.name], every) for p in populations]
+    flat = np.concatenate(order)
+    place = np.argsort(flat)
+    every[:2] = place[every[:2]]
+    n = int(first[-1])
+    current = np.repeat(["curr_exp" in p.model for p in populations], np.diff(first))[flat]
+    most = np.bincount(every[1], np.abs(every[2]), n)
+    inhibits = (every[2] <= 0) & (current | (most >= EXACT))[every[1]]
+    both = np.concatenate([first[:-1], n + first])  # of excitatory sums, of inhibitory ones
+    weight = np.where(inhibits, -every[2], every[2])
+    blocks = blocks_of(every[0], every[3], every[1] + n * inhibits, weight, n, both)
     core = np.concatenate([
         np.full(p.size, -1) if p.model == "input" else program.placement.core_of[p.name] for p in populations
-    ]).astype(np.int64)  # fmt: skip
-    scale = np.concatenate([np.full(p.size, program.scale.get(p.name, 1.0)) for p in populations])
+    ]).astype(np.int64)[flat]  # fmt: skip
+    scale = np.concatenate([np.full(p.size, program.scale.get(p.name, 1.0)) for p in populations])[flat]
     reset = [np.broadcast_to(p.params.get("reset", np.zeros((), np.int64)), p.size) for p in populations]
-    load, load_core, load_synapses = _loads(every, core, int(first[-1]), program.placement.cores)
     return Packed(
         first=first,
         output=names.index(program.output),
@@ -122,23 +132,19 @@ def _pack(program: Program) -> Packed:
         init=vector("v_init"),
         keep_exc=vector("exc_decay"),
         keep_inh=vector("inh_decay"),
-        subtract=np.concatenate(reset).astype(np.uint8),
-        current=np.repeat(["curr_exp" in p.model for p in populations], np.diff(first)).astype(np.uint8),
+        subtract=np.concatenate(reset).astype(np.uint8)[flat],
+        current=current.astype(np.uint8),
         value=vector("v_unit").astype(np.float64) / scale,
-        core=core.astype(np.int32),
-        fan=np.searchsorted(every[0], np.arange(int(first[-1]) + 1)).astype(np.int64),
-        target=every[1].astype(np.int32),
-        weight=every[2].astype(np.int32),
-        delay=every[3].astype(np.int32),
-        load=load,
-        load_core=load_core.astype(np.int32),
-        load_synapses=load_synapses,
+        flat=flat,
+        blocks=blocks,
+        slots=int(every[3].max(initial=0)) + 2,
+        width=width_of(2 * n),
+        costs=costs_of(every[0], every[1], core, program.placement.cores),
         updates=np.bincount(core[core >= 0], minlength=program.placement.cores).astype(np.int64),
     )
 
 
-def _loads(every: Int64, core: Int64, neurons: int, cores: int) -> tuple[Int64, Int64, Int64]:
-    """Per source neuron, the cores its spike reaches and the synapses there."""
-    pairs, count = np.unique(every[0] * max(cores, 1) + core[every[1]], return_counts=True)
-    source, where = np.divmod(pairs, max(cores, 1))
-    return np.searchsorted(source, np.arange(neurons + 1)).astype(np.int64), where, count.astype(np.int64)
+def _order(p: Population, begin: int, every: Int64) -> Int64:
+    """Where the neurons of a population stand, as numbers through all populations."""
+    into = (every[1] >= begin) & (every[1] < begin + p.size)
+    return begin + order_of(p.shape, every[0, into], every[3, into], every[1, into] - begin)

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.hardware.truenorth.prng import draw
-from neuro.jit import kernel, piece
+from neuro.hardware.vectors import add_where
+from neuro.jit import disjoint, kernel, piece
 
 I32 = np.int32
 I64 = np.int64
@@ -28,7 +29,6 @@ ONE = U64(1)
 DE_BRUIJN = U64(0x03F79D71B4CB0A89)  # every six bits of it differ from every other six
 POSITION = np.zeros(64, np.uint8)  # times the lowest bit of a word, its top six bits tell that bit's number
 POSITION[[((int(DE_BRUIJN) << k) % (1 << 64)) >> 58 for k in range(64)]] = np.arange(64)
-LANE = np.array([1 << k if k < 31 else -(1 << 31) for k in range(32)], np.int32)
 SYNOPS, UPDATES, SPIKES, PACKETS, HOPS, MEMORY = range(6)  # rows of `Out.booked`, trace.Counters.NAMES
 OUTSIDE = -2  # bank.OUTSIDE
 LEAK_BIT = 4  # bank.LEAK_BIT
@@ -143,17 +143,13 @@ def listen(state: State, thread: int, slot: int, c: int) -> int:
     return found
 
 
-@kernel
+@disjoint
 def integrate(sums: Int32, row: Int32, weight: Int32) -> None:
     """sums += weight where the bits of a row of the crossbar are set, modulo 2^32."""
     for w in range(U(row.size)):
-        bits = row[w]
-        if bits == 0:
-            continue
-        o = U(w) << U(5)
-        for j in range(U(32)):
-            n = o + U(j)
-            sums[n] = I32(sums[n] + (weight[n] if I32(bits & LANE[U(j)]) != 0 else I32(0)))
+        bits = row[U(w)]
+        if bits != 0:
+            add_where(sums, U(w) << U(5), weight, U(w) << U(5), bits)
 
 
 @piece

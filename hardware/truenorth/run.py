@@ -6,11 +6,11 @@ cores in threads; the result does not depend on the number of threads.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from neuro.errors import SimulationError
 from neuro.extend import did_you_mean
 from neuro.hardware.program import Program
 from neuro.hardware.threads import available as _threads
+from neuro.hardware.threads import over_pieces
 from neuro.hardware.trace import Counters, Trace
 from neuro.hardware.truenorth.bank import OUTSIDE, SLOTS, Bank, bank_of
 from neuro.hardware.truenorth.inject import packets_of
@@ -228,14 +229,19 @@ def record_bank(bank: Bank, steps: int, packets: IntArray, *, by_neuron: bool = 
     return Recording(spikes, v, out.lines, out.booked)
 
 
-def _in_threads(threads: int, batch: int, work: Callable[[int, int], None]) -> None:
-    cuts = np.linspace(0, batch, threads + 1).astype(int).tolist()
-    pieces = list(itertools.pairwise(cuts))
-    with ThreadPoolExecutor(max(1, threads - 1)) as pool:
-        others = [pool.submit(work, *piece) for piece in pieces[1:]]
-        work(*pieces[0])
-        for other in others:
-            other.result()
+_cache: WeakKeyDictionary[Program, tuple[Bank, Net]] = WeakKeyDictionary()
+
+
+def pack(program: Program) -> tuple[Bank, Net]:
+    """The bank of a program, checked, and as the kernels read it; from memory if it was made before.
+
+    Raises:
+        SimulationError: the image is not a bank.
+    """
+    if program not in _cache:
+        bank = bank_of(program)
+        _cache[program] = bank, net_of(bank)
+    return _cache[program]
 
 
 def run(
@@ -252,13 +258,12 @@ def run(
     Raises:
         SimulationError: the image is not a bank, dense is not that, or a probe does not exist.
     """
-    bank = bank_of(program)
+    bank, net = pack(program)
     inputs = program.populations[program.input].size
     if dense.ndim != 3 or dense.shape[2] != inputs or 0 in dense.shape:
         raise SimulationError(f"dense must be [steps, batch, {inputs}], none of them 0, got shape {dense.shape}")
     if dense.dtype.kind not in "bui" or int(dense.min()) < 0 or int(dense.max()) > 1:
         raise SimulationError(f"dense must hold integers 0 and 1, got {dense.dtype} {dense.min()}..{dense.max()}")
-    net = net_of(bank)
     batch, steps = dense.shape[1], dense.shape[0] + program.depth
     slots = {name: program.image[f"slot:{name}"] for name in program.populations if name != program.input}
     padded_slot = {name: s // bank.width * net.alpha.shape[1] + s % bank.width for name, s in slots.items()}
@@ -285,10 +290,12 @@ def run(
     )
     v0 = start(bank).v
 
-    def some(b0: int, b1: int) -> None:
-        run_samples(net, start(bank), out, v0, bank.seed, first, packets, program.depth, b0, b1)
+    def some(pieces: Iterator[tuple[int, int]]) -> None:
+        state = start(bank)
+        for b0, b1 in pieces:
+            run_samples(net, state, out, v0, bank.seed, first, packets, program.depth, b0, b1)
 
-    _in_threads(min(_threads(), batch), batch, some)
+    over_pieces(min(_threads(), batch), batch, some)
     spikes: dict[str, NDArray[np.uint8]] = {}
     if record_spikes:
         spikes[program.input] = np.zeros((steps, batch, inputs), np.uint8)

@@ -8,7 +8,7 @@ from axon_vectors import batches, differences
 
 from neuro.hardware.loihi1 import kernels, plain, weights
 from neuro.hardware.loihi1.contract import BRIAN2LOIHI
-from neuro.hardware.loihi1.kernels import update
+from neuro.hardware.loihi1.kernels import update_nengo
 from neuro.hardware.program import Placement, Population, Program, Projection
 
 # brian2loihi.npz was stored without its parameters; these are the only ones that reproduce every array
@@ -33,13 +33,13 @@ def nengo_registers(batch):
 @pytest.mark.parametrize("compiled", [True, False])
 def test_compartments_of_nengo(batch, compiled):
     steps, n = batch["inp"].shape
-    one_step = update if compiled else getattr(update, "py_func", update)
+    one_step = update_nengo if compiled else getattr(update_nengo, "py_func", update_nengo)
     steps = steps if compiled else min(steps, 20)
     registers, state = nengo_registers(batch), np.zeros((3, n), np.int64)
     fired, out = np.zeros(n, np.uint8), np.zeros((4, steps, n), np.int64)
     for t in range(steps):
         arrived = batch["inp"][t].astype(np.int64)
-        one_step(True, 0, n, state[0], state[1], state[2], arrived, registers, fired)
+        one_step(0, n, state[0], state[1], state[2], arrived, 0, registers, fired)
         out[:, t] = state[0], state[1], fired, state[2]
     for name, ours in zip(("u", "v", "spk", "ref"), out, strict=True):
         assert not differences(name, ours, batch[name][:steps].astype(np.int64))

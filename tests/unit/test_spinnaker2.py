@@ -197,7 +197,9 @@ def test_a_broken_kernel_fails_its_certificate(monkeypatch: pytest.MonkeyPatch) 
     program = compile_network(two_layers(drawn(6, 5), lif(6)), "spinnaker2")
     dense = (np.random.default_rng(1).random((40, 1, 5)) < 0.4).astype(np.uint8)
     packed = kernels.pack(program)
-    monkeypatch.setattr(kernels, "pack", lambda _: packed._replace(delay=packed.delay + 1))
+    blocks = packed.blocks
+    later = blocks._replace(at=blocks.at + packed.width, to=blocks.to + packed.width)
+    monkeypatch.setattr(kernels, "pack", lambda _: packed._replace(slots=packed.slots + 1, blocks=later))
     assert not certify(program, dense).passed
 
 
