@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from neuro.nn import conv_norm, conv_passes
 from neuro.nn.conv_gradients import Fired, Given, through
-from neuro.nn.conv_layout import BLOCK, Job, Layout, by_sample, empty
+from neuro.nn.conv_layout import Job, Layout, by_sample, empty
 from neuro.nn.deals import hands
+from neuro.nn.dense_kernels import WIDE
 from neuro.nn.fused import Rule, surrogate_kind
 from neuro.nn.joined import Carry
 from neuro.nn.layers import Neuron
@@ -117,14 +118,14 @@ def _run(ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, shape: 
 
     def room() -> list[A]:
         held = np.empty((conv_passes.STATISTICS, out))
-        state = carried or np.empty((2, 1, size), dtype)
+        state = carried or np.empty((2, 0, 0), dtype)
         return [*(lay.room_of_rows() if events is not None else ()), np.empty((2, out)), held,
-                *np.empty((2, size), dtype), *state]  # fmt: skip
+                np.empty((2, size), dtype), np.empty((2, WIDE), dtype), *state]  # fmt: skip
 
-    numbers = _coefficients(neurons, dtype) if neurons is not None else (*(dtype.type(0),) * 7, False)
+    numbers = _coefficients(neurons, dtype) if neurons is not None else (False, *(dtype.type(0),) * 7, False)
     sums = np.empty((-(-rows // conv_passes.GRAIN), 2, out))
     listed = by_sample(steps, batch)
-    behind = (current.numpy(), sums, setting.kind, setting.affine, setting.eps, fires, BLOCK, lay.bits, words,
+    behind = (current.numpy(), sums, setting.kind, setting.affine, setting.eps, fires, lay.bits, words,
               carried is not None, *numbers)  # fmt: skip
     arrays: tuple[Any, ...] = (listed, *behind)
     run: Any = conv_passes.fire
@@ -135,7 +136,7 @@ def _run(ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, shape: 
     own = hands(conv_passes.PHASES, current.numel(), run, arrays, room)
     if neurons is None:
         return None
-    held, *spread = own[-5:-2]
+    held, spread = own[-5:-3]
     conv_norm.keep(job.norm, held, rows * lay.places)
     ctx.setting, ctx.known, ctx.spread = setting, setting.known(held), spread
     ctx.coefficients, ctx.state = numbers, start
@@ -157,8 +158,10 @@ def _state(carry: Carry | None, shape: tuple[int, ...], dtype: torch.dtype) -> t
 
 
 def _coefficients(neurons: Neuron, dtype: np.dtype[Any]) -> tuple[Any, ...]:
-    values = [dtype.type(neurons.value(name).item()) for name in COEFFICIENTS]
-    return (*values, neurons.reset == "subtract")
+    """Whether they are plain (`conv_scan`), the numbers, and whether the reset subtracts."""
+    values = [neurons.value(name).item() for name in COEFFICIENTS]
+    plain = values[:2] == [0.0, 1.0] and values[3:5] == [1.0, 0.0]
+    return (plain, *map(dtype.type, values), neurons.reset == "subtract")
 
 
 def _back(ctx: Any, g: Tensor) -> Fired:
@@ -176,5 +179,7 @@ def _back(ctx: Any, g: Tensor) -> Fired:
     subtract = neurons.reset == "subtract"
     slope = (0.0 if subtract else 1.0, attached * (-theta if subtract else v_reset), 0.0 if subtract else -attached)
     state = ctx.state or np.empty((2, 0, 0), dtype)
-    rule = (kind, dtype.type(steepness), *ctx.coefficients, *(dtype.type(v) for v in slope))
-    return Fired(to, wide, (*ctx.spread, *state, ctx.state is not None), rule, ctx.setting.kind, ctx.known)
+    plain, *numbers = ctx.coefficients
+    rule = (kind, dtype.type(steepness), *numbers, *(dtype.type(v) for v in slope))
+    after = (ctx.spread, *state, ctx.state is not None, plain)
+    return Fired(to, wide, after, rule, ctx.setting.kind, ctx.known)

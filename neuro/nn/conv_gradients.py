@@ -17,9 +17,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from neuro.nn import conv_kernels, conv_passes
-from neuro.nn.conv_layout import BLOCK, CACHED, Job, Layout, by_sample, share
+from neuro.nn.conv_layout import Job, Layout, by_sample, share
 from neuro.nn.conv_products import ROWS
 from neuro.nn.deals import hands
+from neuro.nn.dense_kernels import WIDE
 from neuro.nn.spikes import Spikes
 
 A = NDArray[Any]
@@ -50,7 +51,7 @@ class Given:
 class Fired:
     """What goes back through neurons and norm, as `conv_passes.backward` takes it: g [time, batch, n] or room for it,
     where wide_g [rows, channels, places] is as torch has it. after: from the forward pass's factors to the state it
-    began with. rule: from kind to c_uh. norm, known: of the norm."""
+    began with, and whether the neurons are plain. rule: from kind to c_uh. norm, known: of the norm."""
 
     g: A
     wide_g: A
@@ -89,11 +90,10 @@ def through(g: Given, fired: Fired | None, need_x: bool, need_weight: bool) -> F
     dense = need_weight and not by_events
     normed = fired is not None and g.job.norm is not None
     steps = fired.g.shape[0] if fired is not None else 0
-    block = min(BLOCK, max(64, CACHED // max(steps, 1) // 64 * 64))
 
     def room() -> list[A]:
         size = d_y.shape[1] if fired is not None else 0
-        lines = *np.empty((7, block), dtype), np.empty((steps, block), dtype)
+        lines = np.empty((steps, WIDE), dtype), *np.empty((2, 2, WIDE), dtype)
         held = np.empty((conv_passes.GRADIENTS, lay.out if fired is not None else 0))
         return [*lay.lists(rows, by_events), *lines, held, *np.empty((3, size), dtype)]
 
@@ -121,14 +121,14 @@ def through(g: Given, fired: Fired | None, need_x: bool, need_weight: bool) -> F
     )
     arrays = (fired is not None, *front, onwards, normed, *left)
     own = hands(conv_passes.PHASES + parts, d_y.size, conv_passes.backward, arrays, room)
-    found = Found(held=own[11])
+    found = Found(held=own[6])
     if dense:
         held = weight.contiguous(memory_format=torch.channels_last)
 
         def weights(first: int, last: int) -> None:
             for part in range(first, last):
                 _dense_weights(
-                    g, int(ends[part]), int(ends[part + 1]), held, own[12:] if normed else None, partial[part]
+                    g, int(ends[part]), int(ends[part + 1]), held, own[7:] if normed else None, partial[part]
                 )
 
         _alone(weights, parts, d_y.size)
@@ -151,8 +151,8 @@ def through(g: Given, fired: Fired | None, need_x: bool, need_weight: bool) -> F
 
 
 def _no_state(dtype: Any) -> tuple[Any, ...]:
-    line, plane = np.empty(0, dtype), np.empty((0, 0), dtype)
-    return line, line, plane, plane, False
+    plane = np.empty((0, 0), dtype)
+    return plane, plane, plane, False, False
 
 
 def _no_rule(dtype: Any) -> tuple[Any, ...]:

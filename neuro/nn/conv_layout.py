@@ -21,8 +21,6 @@ from neuro.nn.layers import Neuron
 from neuro.nn.spikes import Spikes
 
 A = NDArray[Any]
-CACHED = 1 << 15  # numbers of membrane that one block holds over all steps
-BLOCK = 128  # neurons of a block, at most: 1024 take a quarter longer
 CHUNK_BYTES = 1 << 19  # of gradients in float32 that wait in cache for the spikes that read them
 # Nanoseconds on one core at 2.6 GHz with AVX-512 (tests/bench/bench_conv.py): a run of weights, a multiply-add of a
 # run, a multiply-add of torch's dense convolution.

@@ -46,9 +46,9 @@ def _packed(state: A, me: Any, weight: A, scale: Any, order: A, table: A) -> Non
 
 
 @piece
-def _normalised(sums: A, kind: Any, affine: A, eps: Any, count: Any, held: A, factor: A, shift: A) -> None:
-    """held [STATISTICS, channels] of sums [pieces, 2, channels] over ``count`` values; factor, shift [places *
-    channels] as currents lie in memory. affine [2, channels]: weight and bias of the norm, or factor and shift."""
+def _normalised(sums: A, kind: Any, affine: A, eps: Any, count: Any, held: A, spread: A) -> None:
+    """held [STATISTICS, channels] of sums [pieces, 2, channels] over ``count`` values; spread [2, places * channels],
+    factor and shift as currents lie in memory. affine [2, channels]: weight and bias of the norm, or the same."""
     channels = held.shape[1]
     for j in range(channels):
         held[TOTAL, j] = 0.0
@@ -67,29 +67,28 @@ def _normalised(sums: A, kind: Any, affine: A, eps: Any, count: Any, held: A, fa
         held[MEAN, j], held[VARIANCE, j], held[RSTD, j] = mean, square, rstd
         held[FACTOR, j] = affine[0, j] if kind == GIVEN else affine[0, j] * rstd
         held[SHIFT, j] = affine[1, j] - held[FACTOR, j] * mean
-    for p in range(0, factor.size, channels):
+    for p in range(0, spread.shape[1], channels):
         for j in range(channels):
-            factor[p + j] = held[FACTOR, j]
-            shift[p + j] = held[SHIFT, j]
+            spread[0, p + j] = held[FACTOR, j]
+            spread[1, p + j] = held[SHIFT, j]
 
 
 @piece
 def _fired(
-    state: A, me: Any, held: A, factor: A, shift: A, i: A, m: A, current: A, sums: A, norm: Any, affine: A, eps: Any,
-    fires: Any, block: Any, order: A, words: A, carried: Any, alpha: Any, gain_syn: Any, beta: Any, gain: Any,
+    state: A, me: Any, held: A, spread: A, room: A, i: A, m: A, current: A, sums: A, norm: Any, affine: A, eps: Any,
+    fires: Any, order: A, words: A, carried: Any, plain: Any, alpha: Any, gain_syn: Any, beta: Any, gain: Any,
     drive: Any, theta: Any, v_reset: Any, subtract: Any,
 ) -> None:
     wait(state, ROWS, sums.shape[0])
     if fires:
         rows, n = current.shape
-        steps, batch = words.shape[0], words.shape[1]
-        _normalised(sums, norm, affine, eps, float(rows) * (n // held.shape[1]), held, factor, shift)
-        x = current.reshape((steps, batch, n))
+        batch = words.shape[1]
+        _normalised(sums, norm, affine, eps, float(rows) * (n // held.shape[1]), held, spread)
         b = take(state, SAMPLES, me, batch)
         while b < batch:
             _fire(
-                b, block, x, factor, shift, order, words, i, m, carried, alpha, gain_syn, beta, gain, drive, theta,
-                v_reset, subtract,
+                b, current, spread, order, words, i, m, room, carried, plain, alpha, gain_syn, beta, gain, drive,
+                theta, v_reset, subtract,
             )
             tell(state, SAMPLES)
             b = take(state, SAMPLES, me, batch)
@@ -98,11 +97,11 @@ def _fired(
 
 @disjoint
 def by_spike(
-    state: A, me: int, spikes: A, many: A, moment: A, held: A, factor: A, shift: A, i: A, m: A, weight: A, scale: Any,
+    state: A, me: int, spikes: A, many: A, moment: A, held: A, spread: A, room: A, i: A, m: A, weight: A, scale: Any,
     order: A, table: A, listed: A, words: A, kind: A, start: A, place: A, tap: A, count: A, taps: int, out: int,
-    each: int, inputs: int, bias: A, current: A, sums: A, norm: int, affine: A, eps: float, fires: bool, block: int,
-    bit: A, fired: A, carried: bool, alpha: float, gain_syn: float, beta: float, gain: float, drive: float,
-    theta: float, v_reset: float, subtract: bool,
+    each: int, inputs: int, bias: A, current: A, sums: A, norm: int, affine: A, eps: float, fires: bool,
+    bit: A, fired: A, carried: bool, plain: bool, alpha: float, gain_syn: float, beta: float, gain: float,
+    drive: float, theta: float, v_reset: float, subtract: bool,
 ) -> None:
     """`conv_kernels.forward` of all rows; where ``fires`` the norm and `conv_scan.forward` behind it.
 
@@ -120,18 +119,18 @@ def by_spike(
         tell(state, ROWS)
         k = take(state, ROWS, me, sums.shape[0])
     _fired(
-        state, me, held, factor, shift, i, m, current, sums, norm, affine, eps, fires, block, bit, fired, carried,
+        state, me, held, spread, room, i, m, current, sums, norm, affine, eps, fires, bit, fired, carried, plain,
         alpha, gain_syn, beta, gain, drive, theta, v_reset, subtract,
     )
 
 
 @disjoint
 def by_place(
-    state: A, me: int, spikes: A, found: A, many: A, moment: A, held: A, factor: A, shift: A, i: A, m: A, weight: A,
+    state: A, me: int, spikes: A, found: A, many: A, moment: A, held: A, spread: A, room: A, i: A, m: A, weight: A,
     scale: Any, order: A, table: A, listed: A, words: A, pixel: A, origin: A, start: A, begin: A, end: A, away: A,
-    bias: A, current: A, sums: A, norm: int, affine: A, eps: float, fires: bool, block: int, bit: A, fired: A,
-    carried: bool, alpha: float, gain_syn: float, beta: float, gain: float, drive: float, theta: float, v_reset: float,
-    subtract: bool,
+    bias: A, current: A, sums: A, norm: int, affine: A, eps: float, fires: bool, bit: A, fired: A,
+    carried: bool, plain: bool, alpha: float, gain_syn: float, beta: float, gain: float, drive: float, theta: float,
+    v_reset: float, subtract: bool,
 ) -> None:
     """`by_spike` with `conv_kernels.forward_by_place`."""
     _packed(state, me, weight, scale, order, table)
@@ -146,15 +145,15 @@ def by_place(
         tell(state, ROWS)
         k = take(state, ROWS, me, sums.shape[0])
     _fired(
-        state, me, held, factor, shift, i, m, current, sums, norm, affine, eps, fires, block, bit, fired, carried,
+        state, me, held, spread, room, i, m, current, sums, norm, affine, eps, fires, bit, fired, carried, plain,
         alpha, gain_syn, beta, gain, drive, theta, v_reset, subtract,
     )
 
 
 @disjoint
 def fire(
-    state: A, me: int, moment: A, held: A, factor: A, shift: A, i: A, m: A, listed: A, current: A, sums: A, norm: int,
-    affine: A, eps: float, fires: bool, block: int, bit: A, fired: A, carried: bool, alpha: float, gain_syn: float,
+    state: A, me: int, moment: A, held: A, spread: A, room: A, i: A, m: A, listed: A, current: A, sums: A, norm: int,
+    affine: A, eps: float, fires: bool, bit: A, fired: A, carried: bool, plain: bool, alpha: float, gain_syn: float,
     beta: float, gain: float, drive: float, theta: float, v_reset: float, subtract: bool,
 ) -> None:
     """The same where somebody else computed the currents."""
@@ -165,7 +164,7 @@ def fire(
         tell(state, ROWS)
         k = take(state, ROWS, me, sums.shape[0])
     _fired(
-        state, me, held, factor, shift, i, m, current, sums, norm, affine, eps, fires, block, bit, fired, carried,
+        state, me, held, spread, room, i, m, current, sums, norm, affine, eps, fires, bit, fired, carried, plain,
         alpha, gain_syn, beta, gain, drive, theta, v_reset, subtract,
     )
 
@@ -198,9 +197,9 @@ def _norm_gradients(sums: A, norm: Any, known: A, count: Any, held: A, a: A, b: 
 
 @disjoint
 def backward(
-    state: A, me: int, spikes: A, rows: A, many: A, current_of: A, membrane: A, slope: A, du: A, di: A, one: A, two: A,
-    v: A, held: A, a: A, b: A, c: A, fires: bool, g: A, wide_g: A, current: A, factor: A, shift: A, i_0: A, m_0: A,
-    carried: bool, d_y: A, sums: A, kind: int, steepness: float, alpha: float, gain_syn: float, beta: float,
+    state: A, me: int, spikes: A, rows: A, many: A, v: A, room: A, pair: A, held: A, a: A, b: A, c: A, fires: bool,
+    g: A, wide_g: A, current: A, spread: A, i_0: A, m_0: A, carried: bool, plain: bool, d_y: A, sums: A, kind: int,
+    steepness: float, alpha: float, gain_syn: float, beta: float,
     gain: float, drive: float, theta: float, v_reset: float, subtract: bool, c_s: float, c_h: float, c_uh: float,
     norm: int, known: A, onwards: bool, normed: bool, ends: A, listed: A, words: A, bucket: A, origin: A, model: A,
     start: A, place: A, tap: A, count: A, taps: int, out: int, each: int, chunk: int, partial: A, reach: A, matrix: A,
@@ -211,11 +210,12 @@ def backward(
     ``onwards`` `conv_kernels.backward` of all parts of the rows, ends [parts + 1], follows, and weight [group, out, in,
     tap] is set to scale times the sum of partial [parts, group, in, tap, out].
 
-    Room: spikes..c. current_of..two [block], v [time, block]. held, known: see `_norm_gradients`.
+    Room: spikes..c. v [time, WIDE], room and pair [2, WIDE] of `conv_scan.backward`. held, known: see
+    `_norm_gradients`.
     """
     if fires:
         steps, batch, n = g.shape
-        x, to = current.reshape((steps, batch, n)), d_y.reshape((steps, batch, n))
+        above = g.reshape((steps * batch, n))
         deep = g.reshape((steps * batch, n // held.shape[1], held.shape[1]))
         k = take(state, SAMPLES, me, batch)
         while k < batch:
@@ -223,8 +223,8 @@ def backward(
                 for t in range(steps):
                     _turned(t * batch + k, wide_g, deep)
             _unfire(
-                k, current_of, membrane, slope, du, di, one, two, v, x, factor, shift, g, to, i_0, m_0, carried,
-                sums[k], kind, steepness, alpha, gain_syn, beta, gain, drive, theta, v_reset, subtract, c_s, c_h, c_uh,
+                k, current, spread, above, d_y, i_0, m_0, v, room, pair, carried, plain, sums[k], kind, steepness,
+                alpha, gain_syn, beta, gain, drive, theta, v_reset, subtract, c_s, c_h, c_uh,
             )
             tell(state, SAMPLES)
             k = take(state, SAMPLES, me, batch)

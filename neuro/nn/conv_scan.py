@@ -2,165 +2,137 @@
 (neuro.jit).
 
 The equations are those of `neuro.nn.kernels`, with one number per coefficient and a norm's factor and shift on the
-currents. Nothing is kept but the currents: the backward pass runs the membrane again, a block of neurons over all
-steps in cache, and gets the same bits since the arithmetic is the same.
+currents. Nothing is kept but the currents: the backward pass runs the membrane again, some neurons over all steps in
+cache, and gets the same bits since the arithmetic is the same. 64 neurons are one value (`neuro.nn.lanes`): their state
+stays in registers from step to step.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from neuro.jit import disjoint, lowest, piece, wide
-from neuro.nn.conv_vectors import above, fetch
-from neuro.nn.kernels import ATAN, FAST_SIGMOID, TRIANGLE
+from neuro.nn.conv_vectors import fetch
+from neuro.nn.dense_kernels import ONE, WIDE, ZERO, U, _give, _slope, _take
+from neuro.nn.lanes import alike, lanes, over, pick, put, word
 
 A = NDArray[Any]
+N = Any
+ALL = U(0xFFFFFFFFFFFFFFFF)
 
 # fmt: off
 
 
 @piece
-def _integrate(
-    x: A, factor: A, shift: A, i: A, m: A, alpha: Any, gain_syn: Any, beta: Any, gain: Any, drive: Any,
-) -> None:
-    for j in range(x.size):
-        i[j] = alpha * i[j] + gain_syn * (factor[j] * x[j] + shift[j])
-        m[j] = beta * m[j] + gain * i[j] + drive
-
-
-@piece
-def _reset(m: A, theta: Any, v_reset: Any, subtract: Any) -> None:
-    if subtract:
-        for j in range(m.size):
-            u = m[j]
-            m[j] = u - theta if u > theta else u
-    else:
-        for j in range(m.size):
-            u = m[j]
-            m[j] = v_reset if u > theta else u
+def _next(
+    y: N, syn: N, u: N, plain: Any, alpha: Any, gain_syn: Any, beta: Any, gain: Any, drive: Any,
+) -> N:
+    """(i, membrane before the reset) a step later. plain: alpha, gain_syn, gain, drive are 0, 1, 1, 0."""
+    if plain:
+        return syn, alike(beta, u) * u + y
+    syn = alike(alpha, u) * syn + alike(gain_syn, u) * y
+    return syn, alike(beta, u) * u + alike(gain, u) * syn + alike(drive, u)
 
 
 @disjoint
 def forward(
-    b: Any, block: Any, x: A, factor: A, shift: A, order: A, words: A, i: A, m: A, carried: Any, alpha: Any,
+    b: Any, x: A, spread: A, order: A, words: A, i: A, m: A, room: A, carried: Any, plain: Any, alpha: Any,
     gain_syn: Any, beta: Any, gain: Any, drive: Any, theta: Any, v_reset: Any, subtract: Any,
 ) -> None:
-    """Sample b: currents x [time, batch, n] -> words [time, batch, *], bits in the order of channels.
+    """Sample b: currents x [time * batch, n] -> words [time, batch, *], bits in the order of channels.
 
-    Neuron j of x is bit order[j]. State i and m (after the reset): where carried [batch, n], read and left behind, else
-    room [1, n]. block: neurons at a time, a multiple of 64.
+    spread [2, n]: factor and shift of each neuron. Neuron j of x is bit order[j]. State i and m (after the reset)
+    [batch, n]: read and left behind where carried, else not used. plain: see `_next`. Room: room [2, WIDE].
     """
     wide()
-    steps, n, own = x.shape[0], x.shape[2], b if carried else 0
+    steps, batch, n, own = U(words.shape[0]), U(words.shape[1]), U(x.shape[1]), U(b)
+    nothing = alike(0, lanes(room, ZERO, ZERO))
+    level, rest = alike(theta, nothing), alike(v_reset, nothing)
+    put(room, ZERO, ZERO, nothing)
     for t in range(steps):
-        words[t, b, :] = np.uint64(0)
-    for begin in range(0, n, block):
-        p = slice(begin, min(begin + block, n))
-        size = np.uint64(p.stop - p.start)
-        now, current, places = m[own, p], i[own, p], order[p]
-        if not carried:
-            now[:] = 0
-            current[:] = 0
+        words[t, own, :] = U(0)
+    for begin in range(ZERO, n, WIDE):
+        width = min(WIDE, n - U(begin))
+        factor, shift = _take(spread, ZERO, U(begin), width, room), _take(spread, ONE, U(begin), width, room)
+        syn, u = nothing, nothing
+        if carried:
+            syn, u = _take(i, own, U(begin), width, room), _take(m, own, U(begin), width, room)
         for t in range(steps):
-            fetch(x[t, b], p.stop, block)
-            _integrate(x[t, b, p], factor[p], shift[p], current, now, alpha, gain_syn, beta, gain, drive)
-            row = words[t, b]
-            for base in range(np.uint64(0), size, np.uint64(64)):
-                word = np.uint64(0)
-                if base + np.uint64(64) <= size:
-                    word = above(now, base, theta)
-                else:
-                    for k in range(size - base):
-                        word |= np.uint64(now[base + k] > theta) << k
-                while word:
-                    bit = np.uint64(places[base + lowest(word)])
-                    row[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
-                    word &= word - np.uint64(1)
-            _reset(now, theta, v_reset, subtract)
-
-
-@piece
-def _slope(kind: Any, a: Any, v: A, theta: Any, h: A) -> None:
-    """As `neuro.nn.kernels._slope`, with one threshold for all."""
-    one = h.dtype.type(1)
-    if kind == FAST_SIGMOID:
-        for j in range(h.size):
-            z = one + a * abs(v[j] - theta)
-            h[j] = one / (z * z)
-    elif kind == ATAN:
-        c = h.dtype.type(0.5 * np.pi) * a
-        for j in range(h.size):
-            z = c * (v[j] - theta)
-            h[j] = h.dtype.type(0.5) * a / (one + z * z)
-    elif kind == TRIANGLE:
-        for j in range(h.size):
-            h[j] = max(a * (one - a * abs(v[j] - theta)), h.dtype.type(0))
-    else:
-        for j in range(h.size):
-            h[j] = a
+            r = U(t) * batch + own
+            fetch(x[r], U(begin) + WIDE, WIDE)
+            y = factor * _take(x, r, U(begin), width, room) + shift
+            syn, u = _next(y, syn, u, plain, alpha, gain_syn, beta, gain, drive)
+            fired = over(u, level)
+            left, row = word(fired) & (ALL >> (WIDE - width)), words[t, own]
+            while left:
+                bit = U(order[U(begin) + lowest(left)])
+                row[bit >> U(6)] |= ONE << (bit & U(63))
+                left &= left - ONE
+            u = pick(fired, u - level if subtract else rest, u)
+        if carried:
+            _give(syn, i, own, U(begin), width, room)
+            _give(u, m, own, U(begin), width, room)
 
 
 @disjoint
 def backward(
-    b: Any, state: A, membrane: A, slope: A, du: A, di: A, one: A, two: A, v: A, x: A, factor: A, shift: A, g: A,
-    dy: A, i_0: A, m_0: A, carried: Any, sums: A, kind: Any, a: Any, alpha: Any, gain_syn: Any, beta: Any, gain: Any,
-    drive: Any, theta: Any, v_reset: Any, subtract: Any, c_s: Any, c_h: Any, c_uh: Any,
+    b: Any, x: A, spread: A, g: A, dy: A, i_0: A, m_0: A, v: A, room: A, pair: A, carried: Any, plain: Any, sums: A,
+    kind: Any, a: Any, alpha: Any, gain_syn: Any, beta: Any, gain: Any, drive: Any, theta: Any, v_reset: Any,
+    subtract: Any, c_s: Any, c_h: Any, c_uh: Any,
 ) -> None:
-    """Sample b: g, the gradient of the spikes [time, batch, n] -> dy, that of factor x + shift.
+    """Sample b: g, the gradient of the spikes [time * batch, n] -> dy, that of factor x + shift.
 
-    i_0, m_0: the state at the start, [batch, n], where carried. state..two: [block], v: [time, block], overwritten.
-    sums [2, channels], float64: those of dy and of dy x over time and places.
+    i_0, m_0: the state at the start, [batch, n], where carried. sums [2, channels], float64: those of dy and of dy x
+    over time and places. The derivative of the reset is 1 - c_s s + (c_h + c_uh u) h. Room: v [time, WIDE], room, pair
+    [2, WIDE].
     """
     wide()
-    steps, n = x.shape[0], x.shape[2]
-    channels, block = sums.shape[1], one.size
-    zero, unity = v.dtype.type(0), v.dtype.type(1)
+    steps, batch, n, own = U(v.shape[0]), U(x.shape[0]) // U(v.shape[0]), U(x.shape[1]), U(b)
+    nothing = alike(0, lanes(room, ZERO, ZERO))
+    level, rest, one = alike(theta, nothing), alike(v_reset, nothing), alike(1, nothing)
+    silent, bent, tilted = one - alike(c_s, nothing), alike(c_h, nothing), alike(c_uh, nothing)
+    put(room, ZERO, ZERO, nothing)
+    channel, channels = U(0), U(sums.shape[1])
     for j in range(channels):
         sums[0, j] = 0.0
         sums[1, j] = 0.0
-    channel = 0
-    for begin in range(0, n, block):
-        p = slice(begin, min(begin + block, n))
-        size = p.stop - p.start
-        i, m, h = state[:size], membrane[:size], slope[:size]
+    for begin in range(ZERO, n, WIDE):
+        width = min(WIDE, n - U(begin))
+        factor, shift = _take(spread, ZERO, U(begin), width, room), _take(spread, ONE, U(begin), width, room)
+        syn, u = nothing, nothing
         if carried:
-            for j in range(size):
-                i[j] = i_0[b, begin + j]
-                m[j] = m_0[b, begin + j]
-        else:
-            i[:] = 0
-            m[:] = 0
+            syn, u = _take(i_0, own, U(begin), width, room), _take(m_0, own, U(begin), width, room)
         for t in range(steps):
-            fetch(x[t, b], p.stop, block)
-            _integrate(x[t, b, p], factor[p], shift[p], i, m, alpha, gain_syn, beta, gain, drive)
-            u = v[t, :size]
-            for j in range(size):
-                u[j] = m[j]
-                m[j] = (u[j] - theta if subtract else v_reset) if u[j] > theta else u[j]
-        du[:] = 0
-        di[:] = 0
-        one[:] = 0
-        two[:] = 0
-        for t in range(steps - 1, -1, -1):
-            u, xs, gs, to = v[t, :size], x[t, b, p], g[t, b, p], dy[t, b, p]
-            fetch(g[t, b], p.stop, block)
-            fetch(dy[t, b], p.stop, block)
-            _slope(kind, a, u, theta, h)
-            for j in range(size):
-                fired = c_s if u[j] > theta else zero
-                d = gs[j] * h[j] + beta * du[j] * (unity - fired + (c_h + c_uh * u[j]) * h[j])
-                e = gain * d + alpha * di[j]
-                du[j] = d
-                di[j] = e
-                e = gain_syn * e
-                to[j] = e
-                one[j] += e
-                two[j] += e * xs[j]
-        for j in range(size):
-            sums[0, channel] += one[j]
-            sums[1, channel] += two[j]
-            channel += 1
-            channel = 0 if channel == channels else channel
+            r = U(t) * batch + own
+            fetch(x[r], U(begin) + WIDE, WIDE)
+            y = factor * _take(x, r, U(begin), width, room) + shift
+            syn, u = _next(y, syn, u, plain, alpha, gain_syn, beta, gain, drive)
+            put(v, U(t), ZERO, u)
+            u = pick(over(u, level), u - level if subtract else rest, u)
+        du, di, total, product = nothing, nothing, nothing, nothing
+        for back in range(steps):
+            now = steps - ONE - U(back)
+            r = now * batch + own
+            fetch(g[r], U(begin) + WIDE, WIDE)
+            fetch(dy[r], U(begin) + WIDE, WIDE)
+            u = lanes(v, now, ZERO)
+            h = _slope(kind, a, u - level)
+            kept = pick(over(u, level), silent, one)
+            du = _take(g, r, U(begin), width, room) * h + alike(beta, u) * du * (kept + (bent + tilted * u) * h)
+            if plain:
+                e = du
+            else:
+                di = alike(gain, u) * du + alike(alpha, u) * di
+                e = alike(gain_syn, u) * di
+            _give(e, dy, r, U(begin), width, room)
+            total = total + e
+            product = product + e * _take(x, r, U(begin), width, room)
+        put(pair, ZERO, ZERO, total)
+        put(pair, ONE, ZERO, product)
+        for j in range(width):
+            sums[0, channel] += pair[0, j]
+            sums[1, channel] += pair[1, j]
+            channel += ONE
+            channel = U(0) if channel == channels else channel

@@ -1,4 +1,4 @@
-"""`add_run`, `sum_runs`, `moments`, `above`: short runs of numbers as vectors, for compiled loops (neuro.jit).
+"""`add_run`, `sum_runs`, `sum_places`, `moments`: short runs of numbers as vectors, for compiled loops (neuro.jit).
 
 A run of a convolution is one to a few places of some channels, 24 to 300 numbers. The compiler's own vector loops take
 32 at once, or 64, and what is left over one by one: half of the time of such a run (measured). Here 16 go at once, then
@@ -54,11 +54,6 @@ def sum_places(to: A, bias: A, add: A, at: A, many: A, start: A, first: A, last:
                 total += add[k : k + bias.size]
 
 
-def above(values: A, at: Any, limit: Any) -> Any:
-    """Bit k, of 64, is set where values[at + k] > limit. A vector without gaps; nothing is checked."""
-    return np.uint64(sum(1 << k for k, v in enumerate(values[int(at) : int(at) + 64]) if v > limit))
-
-
 def moments(row: A, one: A, two: A) -> None:
     """one, two [channels], float64 = sum and sum of squares of row [places * channels] per channel, places in order.
 
@@ -102,11 +97,6 @@ def _sum_places(to: A, bias: A, add: A, at: A, many: A, start: A, first: A, last
         _places(to, bias, add, at, many, start, first, last, shift)  # type: ignore[call-arg]
 
     return call
-
-
-@overload(above, strict=False)
-def _above_of(values: A, at: Any, limit: Any) -> Any:
-    return lambda values, at, limit: _above(values, np.uint64(at), limit)  # type: ignore[call-arg]
 
 
 @overload(moments, strict=False)
@@ -252,22 +242,6 @@ def _places(
         return context.get_dummy_value()
 
     return types.void(*given), generate
-
-
-@intrinsic
-def _above(typing: Any, values: Any, at: Any, limit: Any) -> Any:
-    if not _flat(values) or values.dtype != limit or limit not in (types.float32, types.float64):
-        raise TypeError(f"above takes a vector of floats in C order and one of them, got {values}, {limit}")
-
-    def generate(context: Any, builder: Any, sig: Any, arguments: Any) -> Any:
-        data = context.make_array(sig.args[0])(context, builder, arguments[0]).data
-        found = builder.load(_vector(builder, data, arguments[1], 64), align=limit.bitwidth // 8)
-        same = ir.Constant(found.type, ir.Undefined)
-        same = builder.insert_element(same, arguments[2], ir.IntType(32)(0))
-        same = builder.shuffle_vector(same, same, ir.Constant(ir.VectorType(ir.IntType(32), 64), None))
-        return builder.bitcast(builder.fcmp_ordered(">", found, same), ir.IntType(64))
-
-    return types.uint64(values, at, limit), generate
 
 
 @intrinsic

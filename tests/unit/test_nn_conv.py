@@ -128,6 +128,14 @@ def test_one_step_silence_and_every_neuron_at_once(steps: int, rate: float, norm
     check(made(norm, 1, STRIDES[1]), fired(steps, rate))
 
 
+def test_neurons_that_fire_by_themselves_have_no_neighbours_behind_the_last(path: str) -> None:
+    """Rows are no multiple of what runs at once: who is only there to fill it up must not be heard."""
+    chain = made("none", 0)
+    chain = Chain(chain.synapses, None, LIF(0.8, v_threshold=0.3, drive=1.0, surrogate="atan").double())
+    assert 6 * 9 * 8 % 64
+    check(chain, fired(4, 0.0))
+
+
 def test_values_that_are_not_spikes() -> None:
     check(made("batch", 0), torch.randn((4, 3, CHANNELS, 11, 9), dtype=torch.float64), lambda x: x)
 

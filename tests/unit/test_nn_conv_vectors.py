@@ -17,7 +17,7 @@ from neuro.nn.conv_function import convolve
 from neuro.nn.conv_geometry import geometry
 from neuro.nn.conv_layout import Job
 from neuro.nn.conv_products import add_product
-from neuro.nn.conv_vectors import above, add_run, fetch, moments, sum_places, sum_runs
+from neuro.nn.conv_vectors import add_run, fetch, moments, sum_places, sum_runs
 from neuro.nn.spikes import Spikes
 
 A = NDArray[Any]
@@ -50,11 +50,6 @@ def gathered(to: A, a: int, add: A, at: A, first: int, last: int, shift: int, n:
     sum_runs(to, a, add, at, first, last, shift, n)
 
 
-@kernel
-def compared(values: A, at: int, limit: float) -> int:
-    return above(values, at, limit)
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_runs_that_end_in_one_place_add_up_in_order(dtype: Any) -> None:
     rng = np.random.default_rng(1)
@@ -66,14 +61,6 @@ def test_runs_that_end_in_one_place_add_up_in_order(dtype: Any) -> None:
             expected[3 : 3 + n] += add[k + 5 : k + 5 + n]
         gathered(to, 3, add, at, first, last, 5, n)
         assert np.array_equal(to, expected)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_bit_for_each_value_above_a_limit(dtype: Any) -> None:
-    values = np.random.default_rng(2).normal(size=80).astype(dtype)
-    values[20:24] = 0.25, np.nan, np.inf, -np.inf
-    word = compared(values, 9, dtype(0.25))
-    assert [word >> k & 1 for k in range(64)] == [int(v > 0.25) for v in values[9:73]]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
