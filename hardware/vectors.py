@@ -30,11 +30,15 @@ def add_four(sums: Any, place: Any, weight: Any, a: Any, b: Any, c: Any, d: Any)
         add_block(sums, place, weight, of)
 
 
-def add_where(sums: Any, place: Any, weight: Any, of: Any, bits: Any) -> None:
-    """In a kernel: sums[place + k] += weight[of + k] for the k < 32 whose bit of ``bits``, 32 of them, is set."""
-    for k in range(2 * BLOCK):
-        if (int(bits) >> k) & 1:
-            sums[int(place) + k] += weight[int(of) + k]
+def add_where(
+    sums: Any, place: Any, weight: Any, a: Any, p: Any, b: Any, q: Any, c: Any, r: Any, d: Any, s: Any
+) -> None:
+    """In a kernel: sums[place + k] += weight[a + k] for the k < 32 whose bit of p, 32 of them, is set; likewise from b
+    by q, from c by r and from d by s. Sums are read and written once."""
+    for of, bits in ((a, p), (b, q), (c, r), (d, s)):
+        for k in range(2 * BLOCK):
+            if (int(bits) >> k) & 1:
+                sums[int(place) + k] += weight[int(of) + k]
 
 
 def _vector(context: Any, builder: Any, kind: Any, array: Any, place: Any, many: int) -> Any:
@@ -44,13 +48,15 @@ def _vector(context: Any, builder: Any, kind: Any, array: Any, place: Any, many:
 
 
 def _generate_where(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    sums, place, weight, of, bits = arguments
+    sums, place, weight, *pairs = arguments
     many = 2 * BLOCK
     to = _vector(context, builder, signature.args[0], sums, place, many)
-    found = builder.load(_vector(context, builder, signature.args[2], weight, of, many), align=4)
-    asked = builder.bitcast(builder.trunc(bits, ir.IntType(many)), ir.VectorType(ir.IntType(1), many))
-    added = builder.select(asked, found, ir.Constant(found.type, None))
-    builder.store(builder.add(builder.load(to, align=4), added), to, align=4)
+    total = builder.load(to, align=4)
+    for of, bits in zip(pairs[::2], pairs[1::2], strict=True):
+        found = builder.load(_vector(context, builder, signature.args[2], weight, of, many), align=4)
+        asked = builder.bitcast(builder.trunc(bits, ir.IntType(many)), ir.VectorType(ir.IntType(1), many))
+        total = builder.select(asked, builder.add(total, found), total)
+    builder.store(total, to, align=4)
     return context.get_dummy_value()
 
 
@@ -77,8 +83,10 @@ def _typed_four(_typing: Any, sums: Any, place: Any, weight: Any, a: Any, b: Any
     return types.void(sums, types.uintp, weight, *[types.uintp] * 4), _generate
 
 
-def _typed_where(_typing: Any, sums: Any, place: Any, weight: Any, of: Any, bits: Any) -> Any:
-    return types.void(sums, types.uintp, weight, types.uintp, types.int64), _generate_where
+def _typed_where(
+    _typing: Any, sums: Any, place: Any, weight: Any, a: Any, p: Any, b: Any, q: Any, c: Any, r: Any, d: Any, s: Any
+) -> Any:
+    return types.void(sums, types.uintp, weight, *[types.uintp, types.int64] * 4), _generate_where
 
 
 _add_block: Any = intrinsic(_typed_block)
@@ -91,8 +99,8 @@ overload(add_block, inline="always")(
     lambda sums, place, weight, of: lambda sums, place, weight, of: _add_block(sums, place, weight, of)  # noqa: PLW0108
 )
 overload(add_where, inline="always")(
-    lambda sums, place, weight, of, bits: (
-        lambda sums, place, weight, of, bits: _add_where(sums, place, weight, of, bits)  # noqa: PLW0108
+    lambda sums, place, weight, a, p, b, q, c, r, d, s: (
+        lambda sums, place, weight, a, p, b, q, c, r, d, s: _add_where(sums, place, weight, a, p, b, q, c, r, d, s)  # noqa: PLW0108
     )
 )
 overload(add_four, inline="always")(

@@ -1,4 +1,5 @@
-"""Input events as packets: which axons a step of input makes active, and when. No random numbers, no state."""
+"""Input events as packets: which axons a step of input makes active, and when. No random numbers, no state. Compiled
+(neuro.jit)."""
 
 from __future__ import annotations
 
@@ -6,8 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from neuro.hardware.program import Program
+from neuro.jit import kernel
 
 IntArray = NDArray[np.int64]
+Bytes = NDArray[np.uint8]
+U = np.uintp  # an index that needs no look at its sign
 
 
 def packets_of(program: Program, dense: NDArray[np.uint8], steps: int) -> tuple[IntArray, IntArray]:
@@ -21,20 +25,46 @@ def packets_of(program: Program, dense: NDArray[np.uint8], steps: int) -> tuple[
     packets[first[b, t]:first[b, t + 1]].
     """
     table = np.asarray(program.image["inject"], np.int64)
-    table = table[np.argsort(table[:, 0], kind="stable")]
-    dense = with_host(table, dense)
+    table = np.ascontiguousarray(table[np.argsort(table[:, 0], kind="stable")])
+    dense = np.ascontiguousarray(with_host(table, dense), np.uint8)
     begin = np.searchsorted(table[:, 0], np.arange(dense.shape[2] + 1))
-    sample, step, channel = np.nonzero(dense.transpose(1, 0, 2))
-    fan = (begin[1:] - begin[:-1])[channel]
-    entry = np.repeat(begin[channel] - np.concatenate([[0], np.cumsum(fan)[:-1]]), fan) + np.arange(fan.sum())
-    tick, sample = np.repeat(step, fan) + table[entry, 2], np.repeat(sample, fan)
-    within = tick < steps
-    key = sample[within] * steps + tick[within]
-    order = np.argsort(key, kind="stable")
-    batch = dense.shape[1]
-    edges = np.searchsorted(key[order], np.arange(batch * steps + 1))
-    first = np.concatenate([edges[:-1].reshape(batch, steps), edges[steps::steps].reshape(batch, 1)], axis=1)
-    return first.astype(np.int64), np.ascontiguousarray(table[entry, 1][within][order])
+    first = np.zeros((dense.shape[1], steps + 1), np.int64)
+    count_packets(dense, table, begin, first)
+    ends = np.cumsum(first[:, 1:]).reshape(-1, steps)
+    first[:, 1:] = ends
+    first[1:, 0] = ends[:-1, -1]
+    packets = np.zeros(int(ends[-1, -1]), np.int64)
+    list_packets(dense, table, begin, first[:, :-1].copy(), packets)
+    return first, packets
+
+
+@kernel
+def count_packets(dense: Bytes, table: IntArray, begin: IntArray, first: IntArray) -> None:
+    """first[b, t + 1] += packets that tick t of sample b consumes."""
+    steps = first.shape[1] - 1
+    for t in range(dense.shape[0]):
+        for b in range(dense.shape[1]):
+            for i in range(U(dense.shape[2])):
+                if dense[U(t), U(b), U(i)] != 0:
+                    for k in range(begin[U(i)], begin[U(i) + U(1)]):
+                        tick = t + table[k, 2]
+                        if tick < steps:
+                            first[b, tick + 1] += 1
+
+
+@kernel
+def list_packets(dense: Bytes, table: IntArray, begin: IntArray, at: IntArray, packets: IntArray) -> None:
+    """The packets themselves. at: int64[batch, steps], where the next of a tick goes."""
+    steps = at.shape[1]
+    for t in range(dense.shape[0]):
+        for b in range(dense.shape[1]):
+            for i in range(U(dense.shape[2])):
+                if dense[U(t), U(b), U(i)] != 0:
+                    for k in range(begin[U(i)], begin[U(i) + U(1)]):
+                        tick = t + table[k, 2]
+                        if tick < steps:
+                            packets[at[b, tick]] = table[k, 1]
+                            at[b, tick] += 1
 
 
 def with_host(table: IntArray, dense: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -164,15 +164,20 @@ def digest(seed):
 
 
 def test_where_bits_are_set():
-    """A row of a crossbar, words of which are empty, full and neither; sums wrap."""
+    """Rows of a crossbar, words of which are empty, full and neither; sums wrap."""
     rng = np.random.default_rng(0)
-    for _ in range(50):
-        row = rng.choice([0, -1, 1, -(1 << 31), int(rng.integers(-(1 << 31), 1 << 31))], 8).astype(np.int32)
-        weight = rng.integers(-(1 << 31), 1 << 31, 256).astype(np.int32)
+    ends = np.array([0, -1, 1, -(1 << 31)])
+    for count in (0, 1, 2, 7, 40):
+        rows = np.where(
+            rng.random((40, 8)) < 0.5, rng.choice(ends, (40, 8)), rng.integers(-(1 << 31), 1 << 31, (40, 8))
+        )
+        rows, weight = rows.astype(np.int32), rng.integers(-(1 << 31), 1 << 31, (4, 256)).astype(np.int32)
+        kind, active = rng.integers(0, 4, 40).astype(np.uint8), rng.permutation(40).astype(np.int32)
+        bits = np.unpackbits(rows.view(np.uint8), axis=1, bitorder="little").astype(np.int64)
+        chosen = active[:count]
+        wanted = (bits[chosen] * weight[kind[chosen]]).sum(axis=0).astype(np.int32)
         sums = rng.integers(-(1 << 31), 1 << 31, 256).astype(np.int32)
-        bits = np.unpackbits(row.view(np.uint8), bitorder="little")
-        wanted = (sums.astype(np.int64) + weight * bits.astype(np.int64)).astype(np.int32)
-        integrate(sums, row, weight)
+        integrate(sums, rows, weight, kind, active, count)
         assert np.array_equal(sums, wanted)
 
 
