@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 # Threads of torch's OpenMP that have nothing to do else spin for milliseconds on cores that our own threads want: an
 # epoch of the N-MNIST preset took 1.17 s on 2 cores and takes 0.86 s so (digits 0.63 and 0.44 s). Read when torch is
-# loaded, so it takes effect where neuro is imported first (`neuro.nn.calm` sees to the others); what the user has set
+# loaded, so it takes effect where neuro is imported first (`neuro.nn.pool` sees to the others); what the user has set
 # stays. Some 30 us of spinning are left: an optimiser's many short loops follow each other faster than a thread wakes
 # up (4 % of an epoch).
 TORCH_CAME_FIRST = "torch" in sys.modules and "OMP_WAIT_POLICY" not in os.environ

@@ -19,6 +19,7 @@ from neuro.nn.fused import Rule, surrogate_kind
 from neuro.nn.joined import Carry
 from neuro.nn.layers import Neuron
 from neuro.nn.neurons import State
+from neuro.nn.pages import lined
 from neuro.nn.spikes import Spikes
 from neuro.nn.thinned import Thinned
 
@@ -120,7 +121,7 @@ def _run(ctx: Any, current: Tensor, weight: Tensor, bias: Tensor | None, shape: 
         held = np.empty((conv_passes.STATISTICS, out))
         state = carried or np.empty((2, 0, 0), dtype)
         return [*(lay.room_of_rows() if events is not None else ()), np.empty((2, out)), held,
-                np.empty((2, size), dtype), np.empty((2, WIDE), dtype), *state]  # fmt: skip
+                lined((2, size), dtype), np.empty((2, WIDE), dtype), *state]  # fmt: skip
 
     numbers = _coefficients(neurons, dtype) if neurons is not None else (False, *(dtype.type(0),) * 7, False)
     sums = np.empty((-(-rows // conv_passes.GRAIN), 2, out))
@@ -172,7 +173,7 @@ def _back(ctx: Any, g: Tensor) -> Fired:
     if inner.is_contiguous() or not g.is_contiguous():
         to, wide = inner.contiguous().view(shape).numpy(), np.empty((0, 0, 0), dtype)
     else:
-        to, wide = np.empty(shape, dtype), g.view(-1, g.shape[2], g.shape[3] * g.shape[4]).numpy()
+        to, wide = lined(shape, dtype), g.view(-1, g.shape[2], g.shape[3] * g.shape[4]).numpy()
     kind, steepness = surrogate_kind(Rule(neurons.surrogate))
     theta, v_reset = (neurons.value(name).item() for name in ("v_threshold", "v_reset"))
     attached = 0.0 if neurons.detach else 1.0

@@ -21,6 +21,7 @@ from neuro.nn.conv_layout import Job, Layout, by_sample, share
 from neuro.nn.conv_products import ROWS
 from neuro.nn.deals import hands
 from neuro.nn.dense_kernels import WIDE
+from neuro.nn.pages import lined
 from neuro.nn.spikes import Spikes
 
 A = NDArray[Any]
@@ -77,11 +78,11 @@ def through(g: Given, fired: Fired | None, need_x: bool, need_weight: bool) -> F
     tiles = -(-rows // ROWS)
     parts = max(1, min(PARTS, MOST_PARTIAL // weight.numel(), tiles))
     ends = np.array([min(rows, tiles * k // parts * ROWS) for k in range(parts + 1)])
-    partial = np.empty((parts, weight.numel() if need_weight else 0), dtype)
+    partial = lined((parts, weight.numel() if need_weight else 0), dtype)
     nothing = np.empty((0, 0), dtype)
     none = partial[:, :0].copy()
     inputs = len(lay.geo.kind) * lay.inputs * lay.groups
-    d_x = np.empty((rows if need_x else 0, inputs), dtype)
+    d_x = lined((rows if need_x else 0, inputs), dtype)
     matrix = weight.flatten(2).transpose(1, 2).reshape(lay.out, -1).numpy()
     words = g.events.words if g.events is not None else np.empty((0, 0), np.uint64)
     d_weight = torch.empty(weight.shape, dtype=weight.dtype)
@@ -93,9 +94,9 @@ def through(g: Given, fired: Fired | None, need_x: bool, need_weight: bool) -> F
 
     def room() -> list[A]:
         size = d_y.shape[1] if fired is not None else 0
-        lines = np.empty((steps, WIDE), dtype), *np.empty((2, 2, WIDE), dtype)
+        lines = lined((steps, int(WIDE)), dtype), *np.empty((2, 2, WIDE), dtype)
         held = np.empty((conv_passes.GRADIENTS, lay.out if fired is not None else 0))
-        return [*lay.lists(rows, by_events), *lines, held, *np.empty((3, size), dtype)]
+        return [*lay.lists(rows, by_events), *lines, held, *lined((3, size), dtype)]
 
     if fired is None:
         back = Fired(

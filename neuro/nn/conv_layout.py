@@ -18,6 +18,8 @@ from neuro.nn.conv_geometry import Geometry, geometry
 from neuro.nn.conv_products import ROWS
 from neuro.nn.joined import Carry
 from neuro.nn.layers import Neuron
+from neuro.nn.pages import lined
+from neuro.nn.pool import pool
 from neuro.nn.spikes import Spikes
 
 A = NDArray[Any]
@@ -54,7 +56,7 @@ def share(function: Callable[..., None], count: int, size: int, *arguments: Any,
     more = count // 32 if parts > 1 else 0
     ends = [0, *(count * k // parts + more * (parts - k) // (parts - 1) for k in range(1, parts)), count]
     own = [(a, b, *(room() if room else ()), *arguments) for a, b in itertools.pairwise(ends)]
-    jobs = [kernels._pool(threads).submit(function, *each) for each in own[1:]]
+    jobs = [pool(threads).submit(function, *each) for each in own[1:]]
     try:
         function(*own[0])  # the caller works too
     finally:
@@ -70,8 +72,8 @@ def by_sample(steps: int, batch: int) -> A:
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """`torch.empty` with NumPy's memory, which is in huge pages where it is much."""
-    return torch.from_numpy(np.empty(shape, torch.empty(0, dtype=dtype).numpy().dtype))
+    """`torch.empty` with NumPy's memory: in huge pages where it is much. It begins with a line of the cache."""
+    return torch.from_numpy(lined(shape, torch.empty(0, dtype=dtype).numpy().dtype))
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ class Layout:
         """[group, out of a group, in of a group, tap], factor, order of taps, and the table where the weights go:
         [group, in, tap, out], in C order where a place adds up in registers."""
         held = weight.detach().contiguous().view(self.groups, self.each, self.inputs, -1).numpy()
-        table = np.empty((self.groups, self.inputs, len(self.geo.order), self.each), held.dtype)
+        table = lined((self.groups, self.inputs, len(self.geo.order), self.each), held.dtype)
         order = np.arange(table.shape[2]) if self.in_registers else self.geo.order
         return held, held.dtype.type(factor), order, table
 

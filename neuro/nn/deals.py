@@ -31,6 +31,7 @@ from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
 from neuro.nn import kernels
+from neuro.nn.pool import pool
 
 A = NDArray[Any]
 numba_core: Any = core  # numba's own types know neither code generation nor intrinsics
@@ -65,7 +66,7 @@ def hands(phases: int, size: int, function: Callable[..., None], arguments: tupl
     count = 1 if numba_config.DISABLE_JIT else max(1, min(threads, size // kernels.WORTH_A_THREAD))
     state = np.zeros((phases, count + 1, LINE), np.int64)
     own = room()
-    jobs = [kernels._pool(threads).submit(function, state, me, *room(), *arguments) for me in range(1, count)]
+    jobs = [pool(threads).submit(function, state, me, *room(), *arguments) for me in range(1, count)]
     try:
         function(state, 0, *own, *arguments)
     finally:

@@ -21,7 +21,7 @@ from neuro.nn.deals import hands
 from neuro.nn.joined import Carry
 from neuro.nn.layers import Neuron
 from neuro.nn.neurons import State
-from neuro.nn.pages import paged
+from neuro.nn.pages import lined, paged
 from neuro.nn.spikes import Spikes
 
 A = NDArray[Any]
@@ -62,7 +62,7 @@ class _Head(torch.autograd.Function):
             p[hk.BIAS, :n] = bias.detach().numpy()
         i, m = _state(call.carry, batch, n, w.dtype)
         v = np.empty((steps, batch, n), w.dtype)
-        arrays = (x.words, w, p, np.empty(inputs * hk.WIDE, w.dtype), i, m, v)
+        arrays = (x.words, w, p, lined((inputs * hk.WIDE,), w.dtype), i, m, v)
 
         def room() -> list[A]:
             return [np.empty(inputs + 4, np.uint32), np.empty(hk.WIDE, w.dtype)]
@@ -86,11 +86,11 @@ class _Head(torch.autograd.Function):
         n, rows, parts = len(w), steps * batch, min(PARTS, batch)
         same = g.stride(0) == 0  # as that of a sum over time is
         above = (g.detach()[:1] if same else g.detach()).contiguous().numpy()
-        d_x = np.empty((rows if want_x else 0, inputs), w.dtype)
+        d_x = lined((rows if want_x else 0, inputs), w.dtype)
         d_weight = np.empty((n if want_w else 0, inputs), w.dtype)
         tables = paged((parts, inputs * hk.WIDE if want_w else 0), w.dtype)
         biases = np.empty((parts, hk.WIDE), w.dtype)
-        delta = np.empty((rows, hk.WIDE), w.dtype)
+        delta = lined((rows, hk.WIDE), w.dtype)
         arrays = (by_sample(steps, batch), ctx.words, w, ctx.p, above, delta, tables, biases, d_x, d_weight)
 
         def room() -> list[A]:

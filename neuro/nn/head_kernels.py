@@ -120,10 +120,10 @@ def backward(
                     count = _firing(words[r], at)
                     for e in range(count):
                         add_run(tables[k], at[e], flat, r * WIDE, WIDE)
-            if d_x.shape[0] > 0:
-                for at_row in range(b * steps, (b + 1) * steps):
-                    d_x[listed[at_row], :] = 0
-                add_product(d_x, 0, delta, 0, weight, 0, listed, b * steps, (b + 1) * steps, inputs)
+        if d_x.shape[0] > 0:  # of all samples at once: rows are added up eight at a time
+            for row in range(first * steps, last * steps):
+                d_x[listed[row], :] = 0
+            add_product(d_x, 0, delta, 0, weight, 0, listed, first * steps, last * steps, inputs)
         tell(state, RUN)
         k = take(state, RUN, me, parts)
     wait(state, RUN, parts)

@@ -17,25 +17,17 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from neuro.jit import kernel
-from neuro.nn.calm import calm
+from neuro.nn.pool import pool
 
 A = NDArray[Any]
 BLOCK = 1024  # neurons at a time: parameters and state of a block stay in the first-level cache
 WORTH_A_THREAD = 100_000  # array elements; below this a thread costs more than it saves
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    calm()  # once, before the first thread of ours wants a core
-    return ThreadPoolExecutor(threads, thread_name_prefix="neuro.nn")
 
 
 def over_rows(function: Callable[..., None], threads: int, batch: int, size: int, *arguments: Any) -> None:
@@ -45,7 +37,7 @@ def over_rows(function: Callable[..., None], threads: int, batch: int, size: int
         function(0, batch, *arguments)
         return
     (_, end), *others = itertools.pairwise(batch * k // parts for k in range(parts + 1))
-    jobs = [_pool(threads).submit(function, a, b, *arguments) for a, b in others]
+    jobs = [pool(threads).submit(function, a, b, *arguments) for a, b in others]
     try:
         function(0, end, *arguments)  # the caller works too
     finally:

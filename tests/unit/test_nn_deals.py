@@ -97,7 +97,7 @@ def test_many_callers_share_a_pool_that_has_too_few_threads(
 ) -> None:
     threads(4)
     with ThreadPoolExecutor(2) as few, ThreadPoolExecutor(6) as callers:
-        monkeypatch.setattr(kernels, "_pool", lambda _: few)
+        monkeypatch.setattr(deals, "pool", lambda _: few)
         list(callers.map(lambda seed: run(97, 50, seed), range(60), timeout=60))
 
 
@@ -108,7 +108,7 @@ def test_a_hand_that_never_comes_is_not_waited_for(
     free = threading.Event()
     with ThreadPoolExecutor(1) as busy:
         busy.submit(free.wait)
-        monkeypatch.setattr(kernels, "_pool", lambda _: busy)
+        monkeypatch.setattr(deals, "pool", lambda _: busy)
         try:
             run(50, 20, 1)
         finally:
@@ -119,7 +119,7 @@ def test_what_is_not_worth_a_thread_is_done_by_one(
     threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads(2)
-    monkeypatch.setattr(kernels, "_pool", lambda _: pytest.fail("a thread was asked for"))
+    monkeypatch.setattr(deals, "pool", lambda _: pytest.fail("a thread was asked for"))
     run(50, 20, 1, kernels.WORTH_A_THREAD)
 
 

@@ -1,4 +1,4 @@
-"""`calm`: torch's idle OpenMP threads sleep, also where torch was imported before axonport.
+"""`pool`: threads that run compiled loops; and meanwhile torch's idle OpenMP threads sleep, whoever was imported first.
 
 A thread of GNU's OpenMP that has nothing to do looks for work for milliseconds before it sleeps, on a core that the
 threads of our kernels want: a training step of the N-MNIST network took 1.6 times as long (33 and 20 ms on two cores,
@@ -13,6 +13,7 @@ Intel's) do not count so, and nothing changes.
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import torch
@@ -23,8 +24,15 @@ PARALLEL = 1 << 17  # elements; torch shares out an addition of so many
 
 
 @cache
+def pool(threads: int) -> ThreadPoolExecutor:
+    """Of so many threads; one for each number, for as long as the process lives."""
+    calm()  # before the first thread of ours wants a core
+    return ThreadPoolExecutor(threads, thread_name_prefix="neuro.nn")
+
+
+@cache
 def calm() -> bool:
-    """Start that thread, where it is needed. Whether it was."""
+    """Start the thread that makes the others sleep, where it is needed. Whether it was."""
     if not neuro.TORCH_CAME_FIRST or torch.get_num_threads() < 2:
         return False
     done = threading.Event()

@@ -1,4 +1,4 @@
-"""Idle threads of torch's OpenMP sleep, whoever was imported first (`neuro.nn.calm`)."""
+"""Idle threads of torch's OpenMP sleep, whoever was imported first (`neuro.nn.pool`)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ torch.set_num_threads(2)
 x = torch.zeros(1 << 17)
 x.add_(1.0)
 if {neuro}:
-    from neuro.nn.kernels import _pool
-    _pool(2)
-    _pool(3)
+    from neuro.nn.pool import pool
+    pool(2)
+    pool(3)
 x.add_(1.0)
 before = time.process_time()
 for _ in range(40):
