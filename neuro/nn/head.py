@@ -26,14 +26,19 @@ from neuro.nn.spikes import Spikes
 
 A = NDArray[Any]
 NAMES = ("alpha", "gain_syn", "beta", "gain", "drive")  # in the order of `head_kernels`
-MOST = 1 << 16  # inputs: 4 MiB of columns in float32; every part of the batch has as much
+LARGEST = 1 << 20  # numbers in all columns: 4 MiB in float32; every part of the batch has as much
 PARTS = 4  # of the batch, each with sums of its own: fixed, so that results do not depend on threads
 
 
 def few(x: Tensor, outputs: int, neurons: Neuron) -> bool:
     """Whether a Linear of so many outputs and these neurons can run here: spikes in, fixed integrators behind."""
-    small = outputs <= hk.WIDE and x.shape[-1] <= MOST
+    small = outputs <= hk.MOST and x.shape[-1] * _wide(outputs) <= LARGEST
     return small and isinstance(x, Spikes) and not neurons.spiking and not neurons.learn
+
+
+def _wide(outputs: int) -> int:
+    """Up to a multiple of a line of the cache."""
+    return -(-outputs // hk.LINE) * hk.LINE
 
 
 def run(x: Spikes, weight: Tensor, bias: Tensor | None, neurons: Neuron, carry: Carry | None = None) -> Tensor:
@@ -55,17 +60,18 @@ class _Head(torch.autograd.Function):
     def forward(ctx: Any, x: Spikes, weight: Tensor, bias: Tensor | None, call: _Call) -> Tensor:
         steps, batch, inputs = x.shape
         n, w = weight.shape[0], weight.detach().contiguous().numpy()
-        p = np.zeros((hk.COEFFICIENTS, hk.WIDE), w.dtype)
+        wide = _wide(n)
+        p = np.zeros((hk.COEFFICIENTS, wide), w.dtype)
         for row, name in zip(p, NAMES, strict=False):
             row[:n] = call.neurons.value(name).detach().numpy()
         if bias is not None:
             p[hk.BIAS, :n] = bias.detach().numpy()
-        i, m = _state(call.carry, batch, n, w.dtype)
+        i, m = _state(call.carry, batch, wide, n, w.dtype)
         v = np.empty((steps, batch, n), w.dtype)
-        arrays = (x.words, w, p, lined((inputs * hk.WIDE,), w.dtype), i, m, v)
+        arrays = (x.words, w, p, lined((inputs * wide,), w.dtype), i, m, v)
 
         def room() -> list[A]:
-            return [np.empty(inputs + 4, np.uint32), np.empty(hk.WIDE, w.dtype)]
+            return [np.empty(inputs + 4, np.uint32), np.empty(wide, w.dtype)]
 
         hands(hk.PHASES, steps * batch * inputs, hk.forward, arrays, room)
         if call.carry is not None:
@@ -83,18 +89,18 @@ class _Head(torch.autograd.Function):
         (weight,) = ctx.saved_tensors
         (steps, batch, inputs), (want_x, want_w, want_b) = ctx.shape, ctx.needs_input_grad[:3]
         w = weight.detach().contiguous().numpy()
-        n, rows, parts = len(w), steps * batch, min(PARTS, batch)
+        n, rows, parts, wide = len(w), steps * batch, min(PARTS, batch), ctx.p.shape[1]
         same = g.stride(0) == 0  # as that of a sum over time is
         above = (g.detach()[:1] if same else g.detach()).contiguous().numpy()
         d_x = lined((rows if want_x else 0, inputs), w.dtype)
         d_weight = np.empty((n if want_w else 0, inputs), w.dtype)
-        tables = paged((parts, inputs * hk.WIDE if want_w else 0), w.dtype)
-        biases = np.empty((parts, hk.WIDE), w.dtype)
-        delta = lined((rows, hk.WIDE), w.dtype)
+        tables = paged((parts, inputs * wide if want_w else 0), w.dtype)
+        biases = np.empty((parts, wide), w.dtype)
+        delta = lined((rows, wide), w.dtype)
         arrays = (by_sample(steps, batch), ctx.words, w, ctx.p, above, delta, tables, biases, d_x, d_weight)
 
         def room() -> list[A]:
-            return [np.empty(inputs + 4, np.uint32), *np.empty((2, hk.WIDE), w.dtype)]
+            return [np.empty(inputs + 4, np.uint32), *np.empty((2, wide), w.dtype)]
 
         hands(hk.PHASES, rows * inputs, hk.backward, arrays, room)
         return (
@@ -105,9 +111,9 @@ class _Head(torch.autograd.Function):
         )
 
 
-def _state(carry: Carry | None, batch: int, n: int, dtype: np.dtype[Any]) -> tuple[A, A]:
-    """i and m [batch, WIDE] to start from."""
-    i, m = np.zeros((2, batch, hk.WIDE), dtype)
+def _state(carry: Carry | None, batch: int, wide: int, n: int, dtype: np.dtype[Any]) -> tuple[A, A]:
+    """i and m [batch, wide] to start from, of n neurons."""
+    i, m = np.zeros((2, batch, wide), dtype)
     if carry is not None and carry.value is not None:
         for to, part in zip((i, m), carry.value, strict=True):
             to[:, :n] = part.detach().reshape(batch, n).numpy()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from neuro.nn import head, kernels
-from neuro.nn.head_kernels import WIDE
+from neuro.nn.head_kernels import MOST
 from neuro.nn.joined import Carry
 from neuro.nn.layers import LI, LIF, CubaLI, Neuron
 from neuro.nn.network import SpikingNetwork
@@ -68,9 +68,12 @@ def test_values_and_gradients_are_those_of_a_loop(cls: type[Neuron], rate: float
     assert_same(*both(*case(cls, rate, **EVERY), same))
 
 
-@pytest.mark.parametrize(
-    "shape", [(1, 1, 1, 1), (1, 5, 16, 64), (4, 1, 2, 65), (3, 9, 16, 129), (2, 3, 7, 1000), (300, 2, 3, 15)]
-)
+SHAPES = [  # steps, batch, outputs, inputs
+    (1, 1, 1, 1), (1, 5, 16, 64), (4, 1, 2, 65), (3, 9, 16, 129), (2, 3, 17, 1000), (3, 2, 32, 70), (300, 2, 3, 15),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_every_shape(shape: tuple[int, int, int, int]) -> None:
     """One step, one sample, one input, words that are not full, tiles that are not, as many outputs as there may be."""
     for rate, bias in itertools.product((0.1, 0.9), (False, True)):
@@ -124,10 +127,10 @@ def test_a_network_ends_in_it_and_learns_the_same(monkeypatch: pytest.MonkeyPatc
 
 
 def test_who_is_declined() -> None:
-    """Neurons that fire or learn, more outputs than a line of the cache holds, real numbers: `dense` runs those."""
+    """Neurons that fire or learn, more outputs than two lines of the cache hold, real numbers: `dense` runs those."""
     x = case(LI, 0.2, **EVERY)[2]
-    assert head.few(x, WIDE, LI(0.9))
-    assert not head.few(x, WIDE + 1, LI(0.9))
+    assert head.few(x, MOST, LI(0.9))
+    assert not head.few(x, MOST + 1, LI(0.9))
     assert not head.few(x, 10, LIF(0.9))
     assert not head.few(x, 10, LI(0.9, learn=("beta",)))
     assert not head.few(x.dense(), 10, LI(0.9))
