@@ -58,7 +58,12 @@ def test_network_of_a_stranger_converts_unedited(name: str, tmp_path) -> None:  
         assert close(graph, module, *new)
     file.save(graph, tmp_path / "net.safetensors")
     loaded = file.load(tmp_path / "net.safetensors")
-    assert torch.equal(loaded.run(*sample), graph.run(*sample))
+    for key, operation in graph.ops.items():
+        for attribute, value in vars(operation).items():
+            if isinstance(value, Tensor):
+                assert torch.equal(vars(loaded.ops[key])[attribute], value)
+    # some BLAS add up in another order where memory begins elsewhere
+    torch.testing.assert_close(loaded.run(*sample), graph.run(*sample), rtol=1e-12, atol=1e-12)
 
 
 def test_names_are_those_of_the_layers() -> None:
