@@ -12,6 +12,7 @@ Intel's) do not count so, and nothing changes.
 
 from __future__ import annotations
 
+import atexit
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -35,12 +36,18 @@ def calm() -> bool:
     """Start the thread that makes the others sleep, where it is needed. Whether it was."""
     if not neuro.TORCH_CAME_FIRST or torch.get_num_threads() < 2:
         return False
-    done = threading.Event()
+    done, over = threading.Event(), threading.Event()
 
     def sleep() -> None:
         torch.zeros(PARALLEL).add_(1.0)
         done.set()
-        threading.Event().wait()
+        over.wait()
 
-    threading.Thread(target=sleep, name="neuro-calm", daemon=True).start()
+    def end() -> None:  # who is still there when the interpreter goes may take the process down with it
+        over.set()
+        thread.join(10.0)
+
+    thread = threading.Thread(target=sleep, name="neuro-calm", daemon=True)
+    atexit.register(end)
+    thread.start()
     return done.wait(10.0)

@@ -12,6 +12,9 @@ batches of 63, which two processes cannot share evenly; the two processes are st
   processes is no farther from that of one than twice the span of what such rounding makes of one process;
 - the two processes trained again give the same bits as before.
 
+--quick judges the first and the last: after three epochs, while the loss still falls steeply, two controls say too
+little of what rounding makes of it.
+
 Exits 1 where one of these falls short.
 """
 
@@ -91,14 +94,14 @@ def measure(quick: bool) -> dict[str, Any]:
     }
 
 
-def shortfalls(found: dict[str, Any]) -> list[str]:
+def shortfalls(found: dict[str, Any], quick: bool) -> list[str]:
     first, second = found["float64"]["relative"][:2]
     one, two = (found["float32"][n][-1] for n in ("one", "two"))
     ends = [one, *(c[-1] for c in found["float32"]["controls"])]
     bad = []
     if not first <= FIRST or not second <= SECOND:
         bad.append(f"float64 losses differ by {first:.1e} and {second:.1e}, allowed {FIRST:g} and {SECOND:g}")
-    if not abs(two - one) <= 2 * (max(ends) - min(ends)):
+    if not quick and not abs(two - one) <= 2 * (max(ends) - min(ends)):
         bad.append(f"float32: last loss {two:.4f} in two processes, {min(ends):.4f}..{max(ends):.4f} in one")
     if not found["two_processes_repeat"]:
         bad.append("two processes gave other losses the second time")
@@ -113,7 +116,7 @@ def main() -> None:
     from neuro.files import write_json
 
     found = measure(given.quick)
-    bad = shortfalls(found)
+    bad = shortfalls(found, given.quick)
     result = {"proof": "ddp", "quick": given.quick, **found, "shortfalls": bad}
     target = given.json or (None if given.quick else RESULT)
     if target:
